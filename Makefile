@@ -1,0 +1,60 @@
+# Everything a person does with a checkout. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+LS_ENV := .venv-label-studio
+BIN := .venv/bin
+
+.PHONY: help install run demo test check lint format doctor env-example bench clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed $(LS_ENV)/.installed ## Install everything from the lock files (run and test do it by themselves).
+
+run: install ## Start Closedloop on this machine and print where it answers.
+	@exec $(BIN)/closedloop run
+
+demo: install ## Turn the loop in front of you, offline, in under four minutes.
+	@exec $(BIN)/python -m demo
+
+test: install ## Run every test; nothing else needs to be prepared.
+	@exec $(BIN)/pytest
+
+check: install ## ruff, pyright, import-linter and the unit tests, in under a minute.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest tests/unit -q
+
+format: install ## Put the code into shape.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+doctor: install ## Look at every part of the running installation.
+	@exec $(BIN)/closedloop doctor
+
+env-example: install ## Write .env.example anew from the settings.
+	$(BIN)/python -c "from closedloop.settings import env_example; print(env_example(), end='')" >.env.example
+
+clean: ## Remove what was installed; var/ (your data) stays.
+	rm -rf .venv $(LS_ENV) .uv
+
+.uv/bin/uv:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: install it and try again." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Install a newer one, or name it: make PYTHON=python3.12 run" >&2; exit 1; }
+	@echo "Fetching uv …"
+	@$(PYTHON) scripts/get_uv.py .uv
+
+.venv/.installed: pyproject.toml uv.lock | $(if $(filter .uv/%,$(UV)),$(UV))
+	@echo "Installing Closedloop (about 6 GB with PyTorch, once) …"
+	@$(UV) sync --locked --extra local
+	@touch $@
+
+$(LS_ENV)/.installed: label_studio/requirements.lock | .venv/.installed
+	@echo "Installing Label Studio into an environment of its own (about 1 GB, once) …"
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python $(LS_ENV)
+	@$(UV) pip install --python $(LS_ENV)/bin/python --require-hashes -r label_studio/requirements.lock
+	@touch $@

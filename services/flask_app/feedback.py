@@ -1,0 +1,83 @@
+"""What visitors say about an answer: that it is wrong, or what the picture shows."""
+
+from typing import TypeVar
+
+from flask import Blueprint, Response, jsonify, redirect, request, url_for
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+from closedloop import feedback, prediction
+from closedloop import project as projects
+from closedloop.errors import BadRequest, ClosedloopError, UploadTooLarge
+from flask_app import context, upload
+
+pages = Blueprint("feedback", __name__)
+
+MAX_BODY = 64 * 1024
+THANKS = "Thank you for your feedback!"
+
+Fields = TypeVar("Fields", bound=BaseModel)
+
+
+class InvalidFields(ClosedloopError):
+    """The request is not valid: {faults}."""
+
+    code = "invalid"
+    status = 422
+
+
+class NotJson(ClosedloopError):
+    """Send this as JSON (Content-Type: application/json) or as a form."""
+
+    code = "not_json"
+    status = 415
+
+
+class _Flag(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+    prediction_id: str = Field(max_length=64)
+
+
+class _Label(_Flag):
+    label: str = Field(max_length=200)
+
+
+@pages.post("/feedback")
+def flag() -> AnyResponse:
+    """The visitor says that the answer is wrong. Saying it twice is saying it once."""
+    said = _parse(_Flag)
+    feedback.flag(context.stores(), said.prediction_id, context.now())
+    return _thanks(said.prediction_id)
+
+
+@pages.post("/label")
+def label() -> AnyResponse:
+    """The visitor says what the picture shows."""
+    said = _parse(_Label)
+    feedback.relabel(context.stores(), said.prediction_id, said.label, context.now())
+    return _thanks(said.prediction_id)
+
+
+def _parse(kind: type[Fields]) -> Fields:
+    if (request.content_length or 0) > MAX_BODY:
+        raise UploadTooLarge(limit_mib=MAX_BODY / 2**20)
+    try:
+        if request.is_json:
+            return kind.model_validate_json(request.get_data())
+        if request.mimetype in ("application/x-www-form-urlencoded", "multipart/form-data"):
+            return kind.model_validate(request.form.to_dict())
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))} {fault['msg']}".strip() for fault in error.errors()]
+        if any(fault["type"] == "json_invalid" for fault in error.errors()):
+            raise BadRequest(reason=faults[0][:200]) from None
+        raise InvalidFields(faults="; ".join(faults)[:500]) from None
+    raise NotJson
+
+
+def _thanks(prediction_id: str) -> AnyResponse:
+    if "HX-Request" in request.headers:
+        made = prediction.get(context.stores(), prediction_id)
+        return Response(upload.fragment(made, projects.get(context.stores(), made.project)))
+    if context.is_navigation() and not context.wants_json():
+        return redirect(url_for("upload.show", prediction_id=prediction_id), 303)
+    return jsonify(success=True, message=THANKS)

@@ -1,0 +1,1 @@
+"""The inference service (FastAPI): encoder and live heads behind HTTP."""

@@ -1,0 +1,25 @@
+"""`python -m inference_api`: the inference service."""
+
+import uvicorn
+
+from closedloop.logs import configure_logs
+from closedloop.settings import load_settings
+from inference_api.app import create_app
+
+
+def main() -> None:
+    """Serve until the process is told to stop; requests under way are finished."""
+    settings = load_settings()
+    configure_logs("inference", settings.closedloop_log_level)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.closedloop_bind,
+        port=settings.closedloop_inference_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

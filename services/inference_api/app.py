@@ -1,0 +1,163 @@
+"""The inference service over HTTP. A route parses, asks `Serving`, answers."""
+
+import contextlib
+import datetime as dt
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from swagger_ui_bundle import swagger_ui_path
+
+from closedloop.errors import BadRequest, ClosedloopError, UploadTooLarge
+from closedloop.health import metrics_text, readiness
+from closedloop.logs import REQUEST_ID_HEADER, bind_request_id, get_logger
+from closedloop.settings import Settings
+from closedloop.storage import open_stores
+from inference_api.serving import Serving
+
+MAX_BODY = 16 * 2**20  # bytes; our own JPEG of an accepted picture may be larger than what was uploaded
+MAX_WAITING = 64  # requests; beyond it 503 at once
+PICTURE = {
+    "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application: `serving` follows the records from start-up to shut-down."""
+    serving = Serving(
+        lambda: open_stores(settings),
+        settings.closedloop_encoder,
+        settings.home / "inference",
+        lambda: dt.datetime.now(dt.UTC),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        serving.start()
+        yield
+        serving.stop()
+
+    app = FastAPI(title="Closedloop inference", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.openapi_version = "3.0.2"  # the newest that the bundled page of /docs reads
+    registry = CollectorRegistry()
+    answers = Counter("closedloop_answers_total", "Answers given.", ["project", "release"], registry=registry)
+    seconds = Histogram("closedloop_answer_seconds", "Seconds from a picture to its answer.", registry=registry)
+    waiting = Gauge("closedloop_waiting_requests", "Pictures being answered or waiting for it.", registry=registry)
+    under_way = 0
+    app.mount("/static", StaticFiles(directory=Path(swagger_ui_path)), name="static")
+
+    @app.middleware("http")
+    async def request_id(request: Request, call_next: Any) -> Response:
+        known = bind_request_id(request.headers.get(REQUEST_ID_HEADER))
+        response = await call_next(request)
+        response.headers[REQUEST_ID_HEADER] = known
+        return response
+
+    async def ask(request: Request, method: Any, *arguments: Any) -> Any:
+        nonlocal under_way
+        if under_way >= MAX_WAITING:
+            raise HTTPException(503, "Too many pictures are waiting. Try again in a moment.", {"Retry-After": "1"})
+        under_way += 1
+        waiting.set(under_way)
+        started = time.perf_counter()
+        try:
+            answer = await run_in_threadpool(method, *arguments, await _body(request))
+            seconds.observe(time.perf_counter() - started)
+            return answer
+        finally:
+            under_way -= 1
+            waiting.set(under_way)
+
+    @app.post("/v1/predict", openapi_extra=PICTURE)
+    async def predict(request: Request, project: str = Query(max_length=40), vector: bool = False) -> dict[str, Any]:
+        """The live release's answer about the body's picture; `vector=true` adds its embedding (base64 float32)."""
+        answer = await ask(request, serving.predict, project)
+        answers.labels(project, answer["release"] or "none").inc()
+        if not vector:
+            del answer["vector"]
+        return answer
+
+    @app.post("/v1/embed", openapi_extra=PICTURE)
+    async def embed(request: Request) -> dict[str, Any]:
+        """The unit vector of the picture in the body, and the digest of the encoder that made it."""
+        values, snapshot = await ask(request, serving.embed)
+        return {"ok": True, "encoder": snapshot.chosen.digest, "vector": [float(v) for v in values]}
+
+    @app.get("/v1/releases")
+    async def releases() -> dict[str, Any]:
+        """Which release answers for each project, the encoder, and what everyone should know about both."""
+        return serving.describe()
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, Any]:
+        """The process runs."""
+        return {"ok": True}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Whether pictures can be answered."""
+        said = readiness({"encoder": serving.snapshot})
+        return JSONResponse(said, status_code=200 if said["ok"] else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus text."""
+        text, kind = metrics_text(registry)
+        return Response(text, media_type=kind)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=app.title,
+            swagger_js_url="/static/swagger-ui-bundle.js",
+            swagger_css_url="/static/swagger-ui.css",
+            swagger_favicon_url="/static/favicon-32x32.png",
+        )
+
+    @app.exception_handler(ClosedloopError)
+    async def said(_request: Request, error: ClosedloopError) -> JSONResponse:
+        headers = {"Retry-After": "2"} if error.status == 503 else None
+        return JSONResponse(error.as_json(), error.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed", 503: "busy"}.get(error.status_code, "bad_request")
+        return JSONResponse({"ok": False, "error": str(error.detail), "code": code}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        return JSONResponse({"ok": False, "error": f"The request is not valid: {faults}.", "code": "invalid"}, 422)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, error: Exception) -> JSONResponse:
+        get_logger().error("request failed", exc_info=error)
+        return JSONResponse(ClosedloopError().as_json(), 500)
+
+    return app
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body, never more than the limit in memory."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > MAX_BODY:
+        raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
+        chunks.append(chunk)
+    if not chunks:
+        raise BadRequest(reason="the body holds no picture")
+    return b"".join(chunks)

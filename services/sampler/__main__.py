@@ -1,0 +1,107 @@
+"""`python -m sampler`: the clock of the loop. Each job is a function of a moment; SQL says when it last ran."""
+
+import datetime as dt
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from closedloop import health, outbox, sampling, schedule, sync, tracking
+from closedloop import project as projects
+from closedloop.errors import LabelStudioAway, LeaseTaken
+from closedloop.inference import Inference
+from closedloop.label_studio import LabelStudio
+from closedloop.logs import configure_logs, get_logger
+from closedloop.settings import Settings, load_settings
+from closedloop.storage import Stores, asking, installation, open_stores
+
+
+def now() -> dt.datetime:
+    """This moment, in UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+class Sampler:
+    """The sampler's jobs on one installation."""
+
+    def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
+        self.stores: Stores = open_stores(settings)
+        self.inference = Inference(settings.inference_url, budget=30)
+        self.label_studio = LabelStudio.from_settings(settings)
+        self.provisioned = False
+        self.delivered = Counter("closedloop_outbox_done_total", "Outbox entries done.", registry=registry)
+        self.collected = Counter("closedloop_annotations_total", "Annotations collected.", registry=registry)
+        waiting = Gauge("closedloop_outbox_waiting", "Outbox entries not done yet.", registry=registry)
+        waiting.set_function(lambda: self._waiting()[0])
+        age = Gauge("closedloop_outbox_oldest_seconds", "Age of the oldest entry not done yet.", registry=registry)
+        age.set_function(self._oldest_seconds)
+
+    def _waiting(self) -> tuple[int, dt.datetime | None]:
+        with self.stores.db.read() as tx:
+            return asking.waiting(tx)
+
+    def _oldest_seconds(self) -> float:
+        oldest = self._waiting()[1]
+        return (now() - oldest).total_seconds() if oldest else 0.0
+
+    def work_outbox(self) -> None:
+        """Do what transactions promised."""
+        self.delivered.inc(outbox.work(self.stores, self.inference, now))
+
+    def draw_samples(self) -> None:
+        """Draw the random sample of each project whose hour has come."""
+        for project in projects.all_projects(self.stores):
+            with self.stores.db.read() as tx:
+                last = asking.last_window_end(tx, project.id) or installation.project_since(tx, project.id)
+            if schedule.is_due(project.random_sample.cron, last, now()):
+                drawn = sampling.draw_sample(self.stores, project, now())
+                get_logger().info("sample drawn", project=project.id, frame=drawn.frame, drawn=drawn.drawn)
+
+    def sync(self) -> None:
+        """Do a round with Label Studio for each project that is due; for all at the start."""
+        due = []
+        for project in projects.all_projects(self.stores):
+            with self.stores.db.read() as tx:
+                last = installation.last_run(tx, f"sync:{project.id}")
+            if not self.provisioned or schedule.is_due(project.sync.cron, last, now()):
+                due.append(project)
+        if not due:
+            return
+        try:
+            done = sync.run(self.stores, self.label_studio, now, due)
+        except LeaseTaken:
+            return  # `closedloop sync`, or another sampler, is at it
+        self.provisioned = True
+        self.collected.inc(done.answers_collected + done.answers_reconciled)
+        with self.stores.db.write() as tx:
+            for project in due:
+                installation.note_run(tx, f"sync:{project.id}", now())
+
+    def close_days(self) -> None:
+        """Write the tracking files of days that are over."""
+        for project in projects.all_projects(self.stores):
+            tracking.close_days(self.stores, project, now())
+
+    def check_provisioned(self) -> None:
+        """Raise unless Label Studio was set up since this process started."""
+        self.label_studio.check()
+        if not self.provisioned:
+            raise LabelStudioAway(url=self.label_studio.url, reason="its projects are still being set up")
+
+
+def main() -> None:
+    """Run the jobs until the process is told to stop."""
+    settings = load_settings()
+    configure_logs("sampler", settings.closedloop_log_level)
+    registry = CollectorRegistry()
+    sampler = Sampler(settings, registry)
+    checks = {
+        "database": sampler.stores.db.check,
+        "store": sampler.stores.objects.check,
+        "label_studio": sampler.check_provisioned,
+    }
+    health.serve(settings.closedloop_bind, settings.closedloop_sampler_port, registry, checks)
+    every = {sampler.work_outbox: 1, sampler.draw_samples: 1, sampler.sync: 1, sampler.close_days: 600}
+    schedule.run_jobs(every, now)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The trainer: looks for new answers, trains, judges, releases."""

@@ -1,0 +1,71 @@
+"""`python -m trainer`: trains a project when its schedule says so and enough is new."""
+
+import datetime as dt
+
+import torch
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from closedloop import datasets, health, schedule, training
+from closedloop import project as projects
+from closedloop.errors import LeaseTaken, TooFewAnswers
+from closedloop.logs import configure_logs, get_logger
+from closedloop.releases import CLASSIFIER
+from closedloop.settings import Settings, load_settings
+from closedloop.storage import installation, open_stores
+
+
+def now() -> dt.datetime:
+    """This moment, in UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+class Trainer:
+    """The trainer's job on one installation."""
+
+    def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
+        self.stores = open_stores(settings)
+        self.runs = Counter(
+            "closedloop_training_runs_total", "Training runs.", ["project", "outcome"], registry=registry
+        )
+        self.new = Gauge("closedloop_new_answers", "Answers that no release knows.", ["project"], registry=registry)
+
+    def train(self) -> None:
+        """Train each project that is due and has enough new answers."""
+        for project in projects.all_projects(self.stores):
+            job = f"train:{project.id}"
+            with self.stores.db.read() as tx:
+                last = installation.last_run(tx, job)
+            if not schedule.is_due(project.train.cron, last, now()):
+                continue
+            new = datasets.count_new(self.stores, project, CLASSIFIER)
+            self.new.labels(project.id).set(new)
+            if new >= project.train.at_least_new:
+                self._train(project, new)
+            with self.stores.db.write() as tx:
+                installation.note_run(tx, job, now())
+
+    def _train(self, project: projects.Project, new: int) -> None:
+        get_logger().info("training", project=project.id, new_answers=new)
+        try:
+            outcome = training.train(self.stores, project, now)
+        except (LeaseTaken, TooFewAnswers) as error:
+            get_logger().info("not trained", project=project.id, reason=str(error))
+            return
+        self.runs.labels(project.id, "released" if outcome.passed else "refused").inc()
+        get_logger().info("trained", project=project.id, release=outcome.release, reason=outcome.reason)
+
+
+def main() -> None:
+    """Look every second until the process is told to stop."""
+    settings = load_settings()
+    configure_logs("trainer", settings.closedloop_log_level)
+    torch.set_num_threads(1)  # answering comes first, and small heads fit fastest so
+    registry = CollectorRegistry()
+    trainer = Trainer(settings, registry)
+    checks = {"database": trainer.stores.db.check, "store": trainer.stores.objects.check}
+    health.serve(settings.closedloop_bind, settings.closedloop_trainer_port, registry, checks)
+    schedule.run_jobs({trainer.train: 1}, now)
+
+
+if __name__ == "__main__":
+    main()

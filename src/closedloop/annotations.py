@@ -1,0 +1,118 @@
+"""What annotators answered, collected exactly once and checked against the manifest before it is believed.
+
+The same annotation may come from the target storage and from the API, and again after an edit: each version is kept
+once, the newest of each (task, annotator) counts.
+"""
+
+import datetime as dt
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from closedloop.project import UNKNOWN, Project
+from closedloop.storage import answers, asking
+from closedloop.tasks import CHOICE
+
+ANSWERED, UNSURE, SKIPPED, WITHDRAWN, REFUSED = "answered", "unknown", "skipped", "withdrawn", "refused"
+
+
+class NotOurs(Exception):
+    """An annotation that cannot be placed: unreadable, or of a task that was never asked."""
+
+
+class _Annotator(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    id: int
+
+
+class _Annotation(BaseModel):
+    """What is read of Label Studio's annotation; the rest is its own business."""
+
+    model_config = ConfigDict(extra="ignore")
+    id: int
+    completed_by: _Annotator | int | None = None
+    was_cancelled: bool = False
+    updated_at: dt.datetime
+    lead_time: float | None = None
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What an annotation means for the loop."""
+
+    state: str
+    label: str | None = None
+    reason: str | None = None
+
+
+def keep(tx: Any, project: Project, queue: str, data: Any, raw: Any, now: dt.datetime) -> bool:
+    """Keep one version of one annotation (Label Studio's JSON) of the task with this `data`.
+
+    Returns False where it was kept before. Raises NotOurs with the reason where it belongs to no task of this queue.
+    """
+    try:
+        annotation = _Annotation.model_validate(raw)
+    except (ValidationError, RecursionError) as error:
+        raise NotOurs(f"not an annotation: {str(error)[:300]}") from None
+    task_id = data.get("task_id") if isinstance(data, dict) else None
+    task = asking.task(tx, task_id) if isinstance(task_id, str) else None
+    if task is None or (task["project_id"], task["queue"]) != (project.id, queue):
+        raise NotOurs(f"no task of {project.id}/{queue} has the id {str(task_id)[:60]!r}")
+    judgement = judge(project, annotation.was_cancelled, annotation.result)
+    moment = annotation.updated_at if annotation.updated_at.tzinfo else annotation.updated_at.replace(tzinfo=dt.UTC)
+    by = annotation.completed_by
+    seconds = annotation.lead_time
+    return answers.add_annotation(
+        tx,
+        {
+            "annotation_id": str(annotation.id),
+            "answered_at": moment,
+            "project_id": project.id,
+            "task_id": task_id,
+            "annotator": str(by.id if isinstance(by, _Annotator) else by),
+            "state": judgement.state,
+            "label": judgement.label,
+            "reason": judgement.reason,
+            "seconds": seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None,
+            "collected_at": now,
+        },
+    )
+
+
+def withdraw_missing(tx: Any, project: Project, data: Any, present: set[str], at: dt.datetime, now: dt.datetime) -> int:
+    """Withdraw the kept annotations of a task that Label Studio no longer has; returns how many."""
+    task_id = data.get("task_id") if isinstance(data, dict) else None
+    if not isinstance(task_id, str):
+        return 0
+    count = 0
+    for row in answers.annotations_of_task(tx, task_id):
+        if row["annotation_id"] in present or row["state"] == WITHDRAWN or row["project_id"] != project.id:
+            continue
+        moment = max(at, row["answered_at"] + dt.timedelta(microseconds=1))
+        gone = {"answered_at": moment, "state": WITHDRAWN, "label": None, "reason": None, "collected_at": now}
+        count += answers.add_annotation(tx, {**row, **gone})
+    return count
+
+
+def judge(project: Project, was_cancelled: bool, result: Any) -> Judgement:
+    """What an annotation's result says. Nothing in it is believed that the manifest does not know.
+
+    A skipped task still carries the untouched suggestion as its result, so skipping is looked at first.
+    """
+    if was_cancelled:
+        return Judgement(SKIPPED)
+    if not isinstance(result, list) or len(result) != 1 or not isinstance(result[0], dict):
+        return Judgement(REFUSED, reason="not exactly one result")
+    value = result[0].get("value")
+    choices = value.get("choices") if isinstance(value, dict) else None
+    if result[0].get("from_name") != CHOICE or not isinstance(choices, list) or len(choices) != 1:
+        return Judgement(REFUSED, reason="not exactly one choice")
+    label = choices[0]
+    if label == UNKNOWN:
+        return Judgement(UNSURE)
+    if label not in project.classes:
+        return Judgement(REFUSED, reason=f"not a class of the project: {str(label)[:100]!r}")
+    return Judgement(ANSWERED, label)

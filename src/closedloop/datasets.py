@@ -1,0 +1,189 @@
+"""A frozen training set: which picture, which answer, whose, from which queue, with what probability.
+
+Written once to S3 with its digest as its name, and recorded in SQL, before anything is trained on it.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from closedloop.annotations import ANSWERED, WITHDRAWN
+from closedloop.project import Project
+from closedloop.storage import Stores, answers, pictures
+from closedloop.storage.objects import MODELS
+
+IMPORT = "import"  # the annotator of imported answers
+NEAR_IDENTICAL_BITS = 4  # of 64: pictures whose pHash differs in at most so many are versions of one another
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One person's answer about one picture; `queue` and `probability` say how the question came about."""
+
+    image_id: str
+    annotator: str
+    label: str
+    queue: str
+    probability: float | None  # None for imports: nobody drew them
+    at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a dataset with its settled answer."""
+
+    image_id: str
+    phash: str
+    label: str
+    annotators: tuple[str, ...]
+    queues: tuple[str, ...]
+    inclusion_probability: float | None  # of entering any of these queues, where known: the largest of them
+
+    def as_json(self) -> dict[str, Any]:
+        """A line of the dataset's file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A frozen dataset; `id` is the beginning of `digest`, the sha256 of its file."""
+
+    id: str
+    digest: str
+    project: str
+    items: tuple[Item, ...]
+    created_at: dt.datetime
+
+    @property
+    def key(self) -> str:
+        """Where its file lies, bucket first."""
+        return f"{MODELS}/{self.project}/datasets/{self.id}.jsonl"
+
+
+def newest_votes(rows: Iterable[Mapping[str, Any]]) -> list[Vote]:
+    """The votes that count, from every version of every annotation in any order.
+
+    Of each annotation its newest version; withdrawn ones never were. Then of each (task, annotator) the newest, and a
+    skip or an "unknown" is no vote: who skips after having answered takes the answer back.
+    """
+    ordered = sorted(rows, key=lambda row: (row["answered_at"], row["annotation_id"]))
+    versions = {row["annotation_id"]: row for row in ordered}
+    latest: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in sorted(versions.values(), key=lambda row: (row["answered_at"], row["annotation_id"])):
+        if row["state"] != WITHDRAWN:
+            latest[row["task_id"], row["annotator"]] = row
+    return [
+        Vote(row["image_id"], row["annotator"], row["label"], row["queue"], row["probability"], row["answered_at"])
+        for row in latest.values()
+        if row["state"] == ANSWERED
+    ]
+
+
+def settle(votes: Iterable[Vote]) -> tuple[str | None, tuple[Vote, ...]]:
+    """The majority's answer about one picture and the votes that count; None while there is a tie or no vote.
+
+    Each annotator has one vote a picture, the newest, in however many queues the picture was asked about.
+    """
+    counting = {vote.annotator: vote for vote in sorted(votes, key=lambda vote: vote.at)}
+    ranking = Counter(vote.label for vote in counting.values()).most_common(2)
+    kept = tuple(sorted(counting.values(), key=lambda vote: vote.annotator))
+    if not ranking or (len(ranking) == 2 and ranking[0][1] == ranking[1][1]):
+        return None, kept
+    return ranking[0][0], kept
+
+
+def settled_items(stores: Stores, project: Project) -> list[Item]:
+    """Every picture of a project whose answer is settled at this moment, by picture."""
+    with stores.db.read() as tx:
+        votes = newest_votes(answers.task_annotations(tx, project.id))
+        votes += [
+            Vote(row["image_id"], IMPORT, row["label"], IMPORT, None, row["at"])
+            for row in answers.imports(tx, project.id)
+        ]
+        by_image: dict[str, list[Vote]] = {}
+        for vote in votes:
+            by_image.setdefault(vote.image_id, []).append(vote)
+        known = pictures.images_of(tx, project.id, by_image)
+    items = []
+    for image_id, of_image in sorted(by_image.items()):
+        label, counting = settle(of_image)
+        if label is None or label not in project.classes:
+            continue
+        probabilities = [vote.probability for vote in of_image if vote.probability is not None]
+        items.append(
+            Item(
+                image_id,
+                known[image_id]["phash"],
+                label,
+                tuple(vote.annotator for vote in counting),
+                tuple(sorted({vote.queue for vote in of_image})),
+                max(probabilities, default=None),
+            )
+        )
+    return items
+
+
+def count_new(stores: Stores, project: Project, head: str) -> int:
+    """How many settled answers the newest judged release has not learnt from (new, or changed since)."""
+    items = settled_items(stores, project)
+    with stores.db.read() as tx:
+        newest = answers.newest_judged_dataset(tx, project.id, head)
+        known = answers.dataset_images(tx, project.id, newest) if newest else {}
+    return sum(known.get(item.image_id) != item.label for item in items)
+
+
+def freeze(stores: Stores, project: Project, head: str, now: dt.datetime) -> Dataset:
+    """Freeze what is settled now. The same answers make the same dataset, which is then written no second time.
+
+    Raises StoreAway or DatabaseAway.
+    """
+    items = settled_items(stores, project)
+    lines = [json.dumps(item.as_json(), ensure_ascii=False, sort_keys=True).encode() + b"\n" for item in items]
+    header = json.dumps({"project": project.id, "classes": project.classes}, ensure_ascii=False).encode() + b"\n"
+    data = header + b"".join(lines)
+    digest = hashlib.sha256(data).hexdigest()
+    dataset = Dataset(digest[:16], digest, project.id, tuple(items), now)
+    if not stores.objects.exists(dataset.key):
+        stores.objects.put(dataset.key, data)
+    row = {
+        "project_id": project.id,
+        "id": dataset.id,
+        "head": head,
+        "digest": digest,
+        "items": len(items),
+        "created_at": now,
+    }
+    rows = [
+        {"project_id": project.id, "dataset_id": dataset.id, "image_id": item.image_id, "label": item.label}
+        for item in items
+    ]
+    with stores.db.write() as tx:
+        answers.add_dataset(tx, row, rows)
+    return dataset
+
+
+def near_identical_groups(phashes: list[str], bits: int = NEAR_IDENTICAL_BITS) -> np.ndarray:
+    """A group number for each picture, shape (n,): those whose 64-bit pHash differs in at most `bits` are together.
+
+    Groups are the connected components, so a chain of near-identical pictures is one group. Comparing all pairs costs
+    n^2 / 2 popcounts, 0.1 s for 5,000 pictures.
+    """
+    values = np.array([int(text, 16) for text in phashes], dtype=np.uint64)
+    parents = np.arange(len(values))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = int(parents[i])
+        return i
+
+    for i in range(len(values)):
+        for j in np.flatnonzero(np.bitwise_count(values[i] ^ values[i + 1 :]) <= bits) + i + 1:
+            parents[root(int(j))] = root(i)
+    return np.array([root(i) for i in range(len(values))], dtype=np.int64)

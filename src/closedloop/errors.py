@@ -1,0 +1,246 @@
+"""Every error that a user can meet. An error's docstring is its message: it says what happened and what to do.
+
+`code` is for programs, `status` is the HTTP status that a service answers with.
+"""
+
+import inspect
+from typing import Any
+
+
+class ClosedloopError(Exception):
+    """Something went wrong inside Closedloop. The log of the part that said so has the details."""
+
+    code = "error"
+    status = 500
+
+    def __init__(self, **details: Any) -> None:
+        self.details = details
+        super().__init__(" ".join(inspect.getdoc(type(self)).split()).format(**details))  # type: ignore[union-attr]
+
+    def as_json(self) -> dict[str, Any]:
+        """The one JSON shape of every error on every service: `ok`, `error` (for a person), `code` (for a program)."""
+        return {"ok": False, "error": str(self), "code": self.code}
+
+
+# Configuration and parts that are away
+
+
+class MissingSetting(ClosedloopError):
+    """The setting {name} has no value. Put it into .env or the environment; under `make run` it is made by itself."""
+
+    code = "missing_setting"
+
+
+class DatabaseOutdated(ClosedloopError):
+    """The database is at revision {found}, this program needs {needed}. Run `closedloop migrate` once."""
+
+    code = "database_outdated"
+    status = 503
+
+
+class DatabaseAway(ClosedloopError):
+    """The database does not answer, so nothing was stored. Try again in a moment; `closedloop doctor` says more."""
+
+    code = "database_away"
+    status = 503
+
+
+class StoreAway(ClosedloopError):
+    """The picture store does not answer, so nothing was kept. Try again in a moment; `closedloop doctor` says more."""
+
+    code = "store_away"
+    status = 503
+
+
+class InferenceAway(ClosedloopError):
+    """The inference service gave no answer in time ({reason}). The picture is kept and answered later."""
+
+    code = "inference_away"
+    status = 503
+
+
+class InferenceRefused(ClosedloopError):
+    """The inference service cannot answer about this picture: {reason}."""
+
+    code = "inference_refused"
+
+
+class LabelStudioAway(ClosedloopError):
+    """Label Studio does not answer at {url} ({reason}). Nothing is lost: tasks and answers wait until it is back."""
+
+    code = "label_studio_away"
+    status = 503
+
+
+class LabelStudioSync(ClosedloopError):
+    """Label Studio could not read the tasks of {project}/{queue} ({reason}). It is tried again at the next sync."""
+
+    code = "label_studio_sync"
+    status = 503
+
+
+class LeaseTaken(ClosedloopError):
+    """ "{name}" is being done by another process at this moment. Wait until it has finished, then try again."""
+
+    code = "busy"
+    status = 503
+
+
+class LeaseLost(ClosedloopError):
+    """ "{name}" took so long that another process took it over; what this one made was dropped."""
+
+    code = "lease_lost"
+    status = 503
+
+
+# Requests
+
+
+class BadRequest(ClosedloopError):
+    """The request cannot be understood: {reason}."""
+
+    code = "bad_request"
+    status = 400
+
+
+class CrossSite(ClosedloopError):
+    """This request came from a page of another site and was refused. Use this site's own page."""
+
+    code = "cross_site"
+    status = 403
+
+
+class UnknownProject(ClosedloopError):
+    """There is no project "{project}". `closedloop project list` shows those there are."""
+
+    code = "unknown_project"
+    status = 404
+
+
+class UnknownPrediction(ClosedloopError):
+    """There is no prediction with this id. Upload the picture again."""
+
+    code = "unknown_prediction"
+    status = 404
+
+
+class UnknownClass(ClosedloopError):
+    """ "{label}" is not a class of the project "{project}". Its classes are: {classes}."""
+
+    code = "unknown_class"
+    status = 422
+
+
+class KeyUsedForAnother(ClosedloopError):
+    """This Idempotency-Key was already used for another picture. Use a new key for a new picture."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+# Pictures
+
+
+class EmptyUpload(ClosedloopError):
+    """No picture came with the request. Send one file in the multipart field "file"."""
+
+    code = "no_picture"
+    status = 400
+
+
+class UploadTooLarge(ClosedloopError):
+    """The upload is larger than {limit_mib} MiB. Make the picture smaller and send it again."""
+
+    code = "too_large"
+    status = 413
+
+
+class TooManyPixels(ClosedloopError):
+    """The picture has {width} x {height} pixels; at most {limit_mp} megapixels and {side} px a side are taken."""
+
+    code = "too_many_pixels"
+    status = 413
+
+
+class NotAPicture(ClosedloopError):
+    """This file is not a JPEG, PNG or WebP picture. Save it as one of these and send it again."""
+
+    code = "not_a_picture"
+    status = 415
+
+
+class MovingPicture(ClosedloopError):
+    """The picture is animated. Send a single frame."""
+
+    code = "moving_picture"
+    status = 422
+
+
+class BrokenPicture(ClosedloopError):
+    """The picture cannot be decoded: it is damaged or was cut off on its way. Send it again."""
+
+    code = "broken_picture"
+    status = 422
+
+
+# Manifests
+
+
+class ManifestFaults(ClosedloopError):
+    """{file} is not a valid manifest: {faults}"""
+
+    code = "bad_manifest"
+    status = 422
+
+
+class ClassesChanged(ClosedloopError):
+    """The classes of "{project}" may only be appended to: they were {old}, the manifest says {new}."""
+
+    code = "classes_changed"
+    status = 422
+
+
+# Training and releases
+
+
+class TooFewAnswers(ClosedloopError):
+    """{project} has {have} usable answers of {classes} classes; training needs at least {need} answers of 2 classes."""
+
+    code = "too_few_answers"
+    status = 422
+
+
+class NothingToRollBack(ClosedloopError):
+    """{project} has no earlier release of the head {head} to go back to."""
+
+    code = "nothing_to_roll_back"
+    status = 422
+
+
+class BadArtefact(ClosedloopError):
+    """The release {release} is not used: {reason}."""
+
+    code = "bad_artefact"
+
+
+class EncoderUnavailable(ClosedloopError):
+    """The encoder {name} cannot be loaded: {reason}"""
+
+    code = "encoder_unavailable"
+    status = 503
+
+
+class EncoderNotSwitched(ClosedloopError):
+    """The encoder stays {current}: with {name}, {reason}."""
+
+    code = "encoder_not_switched"
+    status = 422
+
+
+# The machine
+
+
+class CannotStart(ClosedloopError):
+    """{problem} {remedy}"""
+
+    code = "cannot_start"

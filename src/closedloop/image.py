@@ -1,0 +1,142 @@
+"""Bytes -> accepted picture: the upload rules, orientation, stripping, re-encoding, sha256 and pHash.
+
+A picture is decoded once, under limits that are checked on its header first. What is stored is always our own JPEG of
+it: no metadata, no second meaning of the same bytes (polyglots), one orientation. Its digest is its name.
+"""
+
+import datetime as dt
+import hashlib
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import imagehash
+from PIL import Image, ImageCms, ImageOps
+
+from closedloop.errors import BrokenPicture, EmptyUpload, MovingPicture, NotAPicture, TooManyPixels, UploadTooLarge
+
+MAX_BYTES = 10 * 2**20
+MAX_PIXELS = 40_000_000
+MAX_SIDE = 20_000  # px; a JPEG ends at 65,500, and nobody photographs a line
+FORMATS = ("JPEG", "PNG", "WEBP")
+JPEG_QUALITY = 92
+ID_LENGTH = 32
+
+# What Pillow raises on damaged or hostile files, by format and version.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, MemoryError)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An accepted picture, ready to be stored: `jpeg` are the bytes, everything else is derived from them."""
+
+    jpeg: bytes
+    id: str  # the first 32 hex digits of the sha256 of `jpeg`
+    sha256: str
+    phash: str  # 64-bit perceptual hash, 16 hex digits
+    width: int  # px, after orientation
+    height: int
+
+    def record(self, project_id: str, key: str, source: str, arrived_at: dt.datetime) -> dict[str, Any]:
+        """The row of this picture in the table `images`; `source` is "upload" or "import"."""
+        return {
+            "project_id": project_id,
+            "id": self.id,
+            "key": key,
+            "sha256": self.sha256,
+            "phash": self.phash,
+            "width": self.width,
+            "height": self.height,
+            "bytes": len(self.jpeg),
+            "source": source,
+            "arrived_at": arrived_at,
+        }
+
+
+def accept(data: bytes) -> Picture:
+    """Turn uploaded bytes into a picture that may be stored.
+
+    Takes JPEG, PNG and WebP (told by content, never by name), one frame, at most 10 MiB and 40 megapixels.
+    Raises EmptyUpload, UploadTooLarge, NotAPicture, TooManyPixels, MovingPicture or BrokenPicture.
+    """
+    if not data:
+        raise EmptyUpload
+    if len(data) > MAX_BYTES:
+        raise UploadTooLarge(limit_mib=MAX_BYTES // 2**20)
+    picture = _to_rgb(_open(data))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0 if picture.width * picture.height < 1e6 else 2)
+    jpeg = buffer.getvalue()
+    digest = hashlib.sha256(jpeg).hexdigest()
+    return Picture(jpeg, digest[:ID_LENGTH], digest, str(imagehash.phash(picture)), picture.width, picture.height)
+
+
+def decode(data: bytes, at_least: int) -> Image.Image:
+    """Decode a stored picture for a model, as RGB; JPEGs only as large as needed (both sides >= 2 x `at_least` px).
+
+    Holds the same limits as `accept`, since the inference service listens on a port of its own.
+    """
+    if not data:
+        raise EmptyUpload
+    image = _open(data, draft=2 * at_least)
+    return _to_rgb(image)
+
+
+def _open(data: bytes, draft: int | None = None) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise TooManyPixels(
+            width="very many", height="very many", limit_mp=MAX_PIXELS // 10**6, side=MAX_SIDE
+        ) from None
+    except Image.UnidentifiedImageError:
+        raise (BrokenPicture if _looks_like_a_picture(data) else NotAPicture) from None
+    except _DECODE_ERRORS:
+        raise BrokenPicture from None
+    if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+        raise TooManyPixels(width=image.width, height=image.height, limit_mp=MAX_PIXELS // 10**6, side=MAX_SIDE)
+    # A phone's JPEG may carry further frames (MPO: depth, previews); its first is the picture.
+    if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
+        raise MovingPicture
+    try:
+        if draft:
+            image.draft("RGB", (draft, draft))
+        image.load()
+    except _DECODE_ERRORS:
+        raise BrokenPicture from None
+    return image
+
+
+def _looks_like_a_picture(data: bytes) -> bool:
+    return (
+        data[:3] == b"\xff\xd8\xff" or data[:8] == b"\x89PNG\r\n\x1a\n" or (data[:4], data[8:12]) == (b"RIFF", b"WEBP")
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Orientation applied, colours in 8-bit sRGB, transparency on white."""
+    try:
+        profile = image.info.get("icc_profile")
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):  # 16-bit greys: keep the upper byte, do not clip
+            image = image.convert("I").point(lambda v: v / 257).convert("L")
+        if image.mode in ("RGB", "CMYK", "L") and profile:
+            image = _to_srgb(image, profile)
+        if image.mode == "P" or "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
+            layer = image.convert("RGBA")
+            image = Image.new("RGB", layer.size, "white")
+            image.paste(layer, mask=layer.getchannel("A"))
+        return image.convert("RGB")
+    except _DECODE_ERRORS:
+        raise BrokenPicture from None
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image  # a broken or foreign profile: the pixels as they are
+    return converted or image

@@ -1,0 +1,180 @@
+"""The only module that knows the Label Studio SDK: projects and storages, syncs, and annotations by the API.
+
+Label Studio's records hold no secret of ours: endpoint and keys of its storages stay empty, its own process has them in
+its environment.
+"""
+
+import contextlib
+import datetime as dt
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from label_studio_sdk import LabelStudio as Client
+from label_studio_sdk.core.api_error import ApiError
+
+from closedloop.errors import LabelStudioAway, LabelStudioSync
+from closedloop.settings import Settings
+from closedloop.tasks import MODEL_VERSION
+
+CONFIGS = Path(__file__).parents[2] / "label_studio"  # a checkout, or the image built from one
+TITLE_LENGTH = 50
+SYNC_TIMEOUT = 300  # s; a sync of 1,000 new tasks takes about 35 s inside the request
+STALE = dt.timedelta(seconds=60)  # a running sync gives a sign of life every few seconds
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+@dataclass(frozen=True)
+class TaskAnswers:
+    """One task of Label Studio with the annotations that it has now."""
+
+    data: dict[str, Any]
+    annotations: list[dict[str, Any]]
+    updated_at: dt.datetime
+
+
+class LabelStudio:
+    """One Label Studio. Every method raises LabelStudioAway where it does not answer."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url.rstrip("/")
+        self._client = Client(base_url=self.url, api_key=api_key, timeout=60)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LabelStudio":
+        """The Label Studio that the settings name; raises MissingSetting."""
+        return cls(settings.require("label_studio_url"), settings.require("label_studio_api_key"))
+
+    def check(self) -> str:
+        """The name of the user whose token is used."""
+        with self._away_said_plainly():
+            return self._client.users.whoami().email or ""
+
+    def provision(self, project_id: str, queue: str, kind: str, known: int | None) -> int:
+        """Make the project of a queue and its three storages, or repair what is missing; returns its number.
+
+        The prefixes must not be empty (see `sync.py`): Label Studio refuses a storage on an empty prefix.
+        """
+        config = (CONFIGS / f"{kind}.xml").read_text(encoding="utf-8")
+        marker = f"closedloop:{project_id}/{queue}"
+        with self._away_said_plainly():
+            found = self._project(known, marker)
+            if found is None:
+                title = f"{project_id[: TITLE_LENGTH - len(queue) - 3]} / {queue}"
+                number = self._client.projects.create(title=title, description=marker, label_config=config).id
+            else:
+                number = found.id
+                if found.label_config != config:
+                    self._client.projects.update(id=number, label_config=config)
+            assert number is not None
+            self._make_storages(number, project_id, queue)
+        return number
+
+    def _project(self, known: int | None, marker: str) -> Any:
+        if known is not None:
+            try:
+                project = self._client.projects.get(id=known)
+                if project.description == marker:
+                    return project
+            except ApiError as error:
+                if error.status_code != 404:
+                    raise
+        return next(
+            (p for p in self._client.projects.list(include="id,description,label_config") if p.description == marker),
+            None,
+        )
+
+    def _make_storages(self, number: int, project_id: str, queue: str) -> None:
+        sources = {storage.title: storage for storage in self._client.import_storage.s3.list(project=number)}
+        if "pictures" not in sources:  # lets Label Studio show s3://production/...; it is never synced
+            self._client.import_storage.s3.create(
+                project=number,
+                title="pictures",
+                bucket="production",
+                prefix=f"{project_id}/",
+                regex_filter="(?!)",
+                use_blob_urls=True,
+                presign=False,
+                synchronizable=False,
+            )
+        if "tasks" not in sources:
+            self._client.import_storage.s3.create(
+                project=number,
+                title="tasks",
+                bucket="labelstudio",
+                prefix=f"tasks/{project_id}/{queue}",
+                regex_filter=r".*\.json$",
+                use_blob_urls=False,
+                presign=False,
+            )
+        if not any(storage.title == "answers" for storage in self._client.export_storage.s3.list(project=number)):
+            self._client.export_storage.s3.create(
+                project=number, title="answers", bucket="labelstudio", prefix=f"output/{project_id}/{queue}"
+            )
+
+    def sync(self, number: int, project_id: str, queue: str, now: dt.datetime) -> int:
+        """Have a project read its new task files; returns how many it read. Heals a sync that was left half-way.
+
+        Never call two at once: on SQLite, Label Studio then makes every task twice. Raises LabelStudioSync where it
+        failed or one that somebody else began is still going on.
+        """
+        with self._away_said_plainly():
+            storage = next(s for s in self._client.import_storage.s3.list(project=number) if s.title == "tasks")
+            if str(storage.status) in ("in_progress", "queued"):
+                ping = (storage.meta or {}).get("time_last_ping") or (storage.meta or {}).get("time_queued")
+                if ping and now - dt.datetime.fromisoformat(ping) < STALE:
+                    raise LabelStudioSync(project=project_id, queue=queue, reason="an earlier sync is still going on")
+                self._heal(storage.id)
+            synced = self._client.import_storage.s3.sync(
+                id=storage.id, request_options={"timeout_in_seconds": SYNC_TIMEOUT}
+            )
+            if str(synced.status) != "completed":
+                reason = (synced.traceback or "").strip().splitlines()[-1:] or [f"status {synced.status}"]
+                raise LabelStudioSync(project=project_id, queue=queue, reason=reason[0][:500])
+            if synced.last_sync_count:
+                self._preselect(number)
+        return synced.last_sync_count or 0
+
+    def _preselect(self, number: int) -> None:
+        """Show the model's answers as pre-selected; Label Studio takes the name only once such predictions exist."""
+        if self._client.projects.get(id=number).model_version != MODEL_VERSION:
+            with contextlib.suppress(ApiError):  # none of the tasks has a suggestion yet: next time
+                self._client.projects.update(id=number, model_version=MODEL_VERSION)
+
+    def _heal(self, storage_id: int | None) -> None:
+        # The SDK's update has no `status`; the API takes it.
+        self._client._client_wrapper.httpx_client.request(
+            f"api/storages/s3/{storage_id}", method="PATCH", json={"status": "initialized"}
+        )
+
+    def changed_since(self, number: int, since: dt.datetime | None) -> Iterator[TaskAnswers]:
+        """The tasks of a project that were touched after `since` (all where it is None), with their annotations."""
+        query: dict[str, Any] = {}
+        if since:
+            newer = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
+            items = [{**newer, "value": since.astimezone(dt.UTC).strftime(_TIME)}]
+            query = {"filters": {"conjunction": "and", "items": items}}
+        with self._away_said_plainly():
+            for task in self._client.tasks.list(
+                project=number, fields="all", page_size=200, resolve_uri=False, query=json.dumps(query)
+            ):
+                touched = task.updated_at
+                if isinstance(touched, str):
+                    touched = dt.datetime.fromisoformat(touched)
+                annotations = [a if isinstance(a, dict) else a.model_dump() for a in task.annotations or []]
+                assert touched is not None
+                yield TaskAnswers(dict(task.data or {}), annotations, touched)
+
+    @contextlib.contextmanager
+    def _away_said_plainly(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise LabelStudioAway(url=self.url, reason=type(error).__name__) from None
+        except ApiError as error:
+            raise LabelStudioAway(
+                url=self.url, reason=f"it said {error.status_code}: {str(error.body)[:500]}"
+            ) from None

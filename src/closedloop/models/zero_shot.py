@@ -1,0 +1,28 @@
+"""Answers without training: the class names themselves, where the encoder knows words (Radford et al. 2021)."""
+
+import numpy as np
+
+from closedloop.models.encoder import Encoder
+from closedloop.models.heads import Head
+from closedloop.project import Project
+
+TEMPLATES = ("a photo of {}.", "a close-up photo of {}.", "a photo of {}, in good light.")
+
+
+def head(encoder: Encoder, project: Project) -> Head:
+    """A head whose weights are the classes' words: for each class the mean of its prompts' vectors, of length 1.
+
+    The manifest's `prompts` replace the templates for the classes that they name.
+    """
+    rows = []
+    for name in project.classes:
+        prompts = project.prompts.get(name) or [template.format(name.lower()) for template in TEMPLATES]
+        mean = encoder.embed_words(list(prompts)).mean(axis=0)
+        rows.append(mean / np.linalg.norm(mean))
+    weight = (encoder.word_scale * np.stack(rows)).astype(np.float32)
+    return Head("linear", {"weight": weight, "bias": np.zeros(len(rows), np.float32)})
+
+
+def release_name(encoder: Encoder) -> str:
+    """What answers by words name as their release."""
+    return f"zero-shot-{encoder.digest[:12]}"

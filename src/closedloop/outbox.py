@@ -1,0 +1,59 @@
+"""What was promised inside a transaction and happens after it: answers for kept pictures, task files, tidying.
+
+Each entry is done at least once and every deed is safe to repeat. One entry that fails waits longer each time and never
+holds up another.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+
+from closedloop import prediction, tasks
+from closedloop.errors import DatabaseAway, InferenceAway, StoreAway
+from closedloop.inference import Inference
+from closedloop.logs import get_logger
+from closedloop.storage import Stores, asking
+
+BATCH = 200
+SHORT_WAIT = dt.timedelta(seconds=10)  # for a part that is away: it comes back for all at once
+LONGEST_WAIT = dt.timedelta(minutes=5)
+
+
+def work(stores: Stores, inference: Inference, clock: Callable[[], dt.datetime]) -> int:
+    """Do what is due, oldest first; returns how many entries were done. Raises DatabaseAway."""
+    with stores.db.read() as tx:
+        entries = asking.due(tx, clock(), BATCH)
+    count = 0
+    away: set[str] = set()  # kinds whose part does not answer: the others go on
+    for entry in entries:
+        kind, ref = entry["kind"], entry["ref"]
+        if kind in away:
+            continue
+        try:
+            if kind == "predict":
+                prediction.answer_pending(stores, inference, ref, clock())
+            elif kind == "deliver":
+                tasks.deliver(stores, ref, clock())
+            elif kind == "tidy":
+                prediction.tidy(stores, ref)
+            with stores.db.write() as tx:
+                asking.done(tx, entry["id"], clock())
+            count += 1
+        except tasks.NotYet:
+            _put_off(stores, entry, clock(), dt.timedelta(seconds=3), "its picture waits for an answer")
+        except (InferenceAway, StoreAway) as error:
+            # It is the part that fails, not the entry: all of its kind wait for the next round, soon.
+            away.add(kind)
+            wait = min(SHORT_WAIT, dt.timedelta(seconds=2 ** min(entry["attempts"], 10)))
+            _put_off(stores, entry, clock(), wait, str(error))
+        except DatabaseAway:
+            raise
+        except Exception as error:
+            get_logger().exception("outbox entry failed", kind=kind, ref=ref)
+            wait = min(LONGEST_WAIT, dt.timedelta(seconds=2 ** min(entry["attempts"] + 1, 10)))
+            _put_off(stores, entry, clock(), wait, f"{type(error).__name__}: {error}"[:2000])
+    return count
+
+
+def _put_off(stores: Stores, entry: asking.sa.RowMapping, now: dt.datetime, wait: dt.timedelta, why: str) -> None:
+    with stores.db.write() as tx:
+        asking.put_off(tx, entry["id"], now + wait, why)

@@ -1,0 +1,204 @@
+"""What one release said about one picture: from the upload to the answer, also when the answer comes later.
+
+The order is the promise: picture to S3, then ONE transaction (image, prediction, outbox), then the answer. Whoever
+kills the process in between loses nothing that was acknowledged.
+"""
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from closedloop import image, queues, tasks
+from closedloop.errors import InferenceAway, InferenceRefused, KeyUsedForAnother, UnknownPrediction
+from closedloop.inference import Answer, Inference
+from closedloop.logs import get_logger
+from closedloop.project import Project
+from closedloop.project import get as get_project
+from closedloop.storage import Stores, asking, pictures
+from closedloop.storage.objects import PRODUCTION
+
+UNCLASSIFIED = "unclassified"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer about one picture, or the promise of one (`status` "pending")."""
+
+    id: str
+    image_id: str
+    project: str
+    status: str
+    label: str | None
+    confidence: float | None
+    probabilities: dict[str, float]
+    release: str | None
+    flagged: bool = False
+    user_label: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON contract of `POST /predict` and `GET /predictions/<id>`."""
+        return {
+            "ok": True,
+            "prediction_id": self.id,
+            "image_id": self.image_id,
+            "project": self.project,
+            "label": self.label,
+            "confidence": self.confidence,
+            "probabilities": self.probabilities,
+            "release": self.release,
+            "status": self.status,
+            "flagged": self.flagged,
+            "user_label": self.user_label,
+        }
+
+
+def receive(
+    stores: Stores,
+    inference: Inference,
+    project: Project,
+    data: bytes,
+    now: dt.datetime,
+    idempotency_key: str | None = None,
+) -> Prediction:
+    """Take a picture (raw upload bytes), have it answered and keep both.
+
+    The same bytes again are the same image with a new prediction; the same `idempotency_key` gives the same prediction.
+    Raises the errors of `image.accept`, KeyUsedForAnother, StoreAway or DatabaseAway; then nothing is kept.
+    """
+    picture = image.accept(data)
+    if idempotency_key and (former := _by_key(stores, project.id, idempotency_key, picture.id)):
+        return former
+    answer = _ask(inference, project.id, picture.jpeg)
+    key = _key(project, picture.id, answer)
+    with stores.db.read() as tx:
+        known = pictures.image(tx, project.id, picture.id)
+    if not known:
+        stores.objects.put(key, picture.jpeg)
+    prediction_id = uuid.uuid4().hex
+    with stores.db.write() as tx:
+        added = pictures.add_image(tx, picture.record(project.id, key, "upload", now))
+        if not added and not known and pictures.image(tx, project.id, picture.id)["key"] != key:  # type: ignore[index]
+            # The same picture came twice at once and was called differently: one place for it is enough.
+            asking.promise(tx, "tidy", f"{project.id}/{key.split('/')[2]}/{picture.id}", now)
+        new = pictures.add_prediction(
+            tx,
+            {
+                "id": prediction_id,
+                "project_id": project.id,
+                "image_id": picture.id,
+                "status": "pending",
+                "created_at": now,
+                "idempotency_key": idempotency_key,
+            },
+        )
+        if new and answer:
+            _record(tx, project, prediction_id, picture.id, answer, now)
+        elif new:
+            asking.promise(tx, "predict", prediction_id, now)
+    if not new:  # the same request twice at once: the other one was first
+        return _by_key(stores, project.id, str(idempotency_key), picture.id)  # type: ignore[return-value]
+    return get(stores, prediction_id)
+
+
+def answer_pending(stores: Stores, inference: Inference, prediction_id: str, now: dt.datetime) -> None:
+    """Answer a kept picture now that inference is back. Raises InferenceAway, InferenceRefused, StoreAway; safe to repeat."""
+    with stores.db.read() as tx:
+        row = pictures.prediction(tx, prediction_id)
+        picture = pictures.image(tx, row["project_id"], row["image_id"]) if row else None
+    if not row or not picture or row["status"] == "done":
+        return
+    project = get_project(stores, row["project_id"])
+    jpeg = stores.objects.get(picture["key"])
+    answer = inference.predict(project.id, jpeg)
+    key = _key(project, picture["id"], answer)
+    if key != picture["key"] and f"/{UNCLASSIFIED}/" in picture["key"]:
+        stores.objects.put(key, jpeg)
+    with stores.db.write() as tx:
+        _record(tx, project, prediction_id, picture["id"], answer, now)
+
+
+def get(stores: Stores, prediction_id: str) -> Prediction:
+    """One prediction with what its visitor said; raises UnknownPrediction."""
+    with stores.db.read() as tx:
+        row = pictures.prediction(tx, prediction_id)
+        if row is None:
+            raise UnknownPrediction
+        flagged, user_label = pictures.feedback_on(tx, prediction_id)
+    return Prediction(
+        row["id"],
+        row["image_id"],
+        row["project_id"],
+        row["status"],
+        row["label"],
+        row["confidence"],
+        row["probabilities"] or {},
+        row["release"],
+        flagged,
+        user_label,
+    )
+
+
+def _by_key(stores: Stores, project_id: str, idempotency_key: str, image_id: str) -> Prediction | None:
+    with stores.db.read() as tx:
+        row = pictures.prediction_by_key(tx, project_id, idempotency_key)
+    if row is None:
+        return None
+    if row["image_id"] != image_id:
+        raise KeyUsedForAnother
+    return get(stores, row["id"])
+
+
+def _ask(inference: Inference, project_id: str, jpeg: bytes) -> Answer | None:
+    try:
+        return inference.predict(project_id, jpeg)
+    except (InferenceAway, InferenceRefused) as error:
+        get_logger().warning("picture kept for later", reason=str(error))
+        return None
+
+
+def _key(project: Project, image_id: str, answer: Answer | None) -> str:
+    """Where a picture lies: by the class that was predicted when it arrived."""
+    known = answer is not None and answer.label in project.classes
+    folder = f"class_{project.classes.index(answer.label):02d}" if known else UNCLASSIFIED  # type: ignore[union-attr, arg-type]
+    return f"{PRODUCTION}/{project.id}/{folder}/{image_id}.jpg"
+
+
+def _record(tx: Any, project: Project, prediction_id: str, image_id: str, answer: Answer, now: dt.datetime) -> None:
+    """Keep an answer, and everything that follows from it, in the transaction of its picture."""
+    first = pictures.newest_answer(tx, project.id, image_id) is None
+    done = pictures.answer_prediction(
+        tx,
+        prediction_id,
+        {
+            "label": answer.label,
+            "confidence": answer.confidence,
+            "probabilities": answer.probabilities,
+            "release": answer.release,
+            "encoder": answer.encoder,
+            "answered_at": now,
+        },
+    )
+    if not done:
+        return
+    vector = {"project_id": project.id, "image_id": image_id, "encoder": answer.encoder, "vector": answer.vector}
+    pictures.add_embeddings(tx, [vector])
+    key = _key(project, image_id, answer)
+    row = pictures.image(tx, project.id, image_id)
+    if first and row and row["key"] != key and f"/{UNCLASSIFIED}/" in row["key"]:
+        # The first answer gives a picture that came without one its place; no task can name the former place yet.
+        pictures.move_image(tx, project.id, image_id, key)
+        asking.promise(tx, "tidy", f"{project.id}/{UNCLASSIFIED}/{image_id}", now)
+    confidence = answer.confidence if answer.label is not None else None
+    if queues.is_low_confidence(confidence, project.thresholds.low_confidence):
+        tasks.ask(tx, project.id, image_id, queues.LOW_CONFIDENCE, now, prediction_id=prediction_id)
+
+
+def tidy(stores: Stores, place: str) -> None:
+    """Remove the copy of a picture at `<project>/<folder>/<image id>` if its record names another place."""
+    project_id, _, image_id = place.split("/")
+    stale = f"{PRODUCTION}/{place}.jpg"
+    with stores.db.read() as tx:
+        row = pictures.image(tx, project_id, image_id)
+    if row and row["key"] != stale:
+        stores.objects.remove(stale)

@@ -1,0 +1,182 @@
+"""A project's manifest: classes, thresholds, queues, schedule. Two projects' pictures never meet."""
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from closedloop.errors import ClassesChanged, ManifestFaults, UnknownClass, UnknownProject
+from closedloop.queues import CLASSIFICATION_QUEUES
+from closedloop.schedule import parse_cron
+from closedloop.storage import Stores, installation
+
+UNKNOWN = "unknown"  # what an annotator answers who cannot tell; no class may be called so
+
+
+def _is_cron(text: str) -> str:
+    parse_cron(text)
+    return text
+
+
+def _is_plain(text: str) -> str:
+    if text != text.strip() or not text.isprintable():
+        raise ValueError("has spaces at its ends or characters that cannot be printed")
+    return text
+
+
+Cron = Annotated[str, AfterValidator(_is_cron)]
+ClassName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_is_plain)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Thresholds(_Part):
+    """Below which confidence (0-1) a picture is asked about."""
+
+    low_confidence: float = Field(0.7, ge=0, le=1)
+
+
+class RandomSample(_Part):
+    """The daily random sample: a share of the pictures that came, but at least so many."""
+
+    share: float = Field(0.05, ge=0, le=1)
+    at_least: int = Field(20, ge=0)
+    cron: Cron = "0 3 * * *"
+
+
+class Sync(_Part):
+    """When tasks go to Label Studio and annotations come back."""
+
+    cron: Cron = "* * * * *"
+
+
+class Train(_Part):
+    """When the trainer looks, and how many new answers it wants."""
+
+    at_least_new: int = Field(20, ge=1)
+    cron: Cron = "* * * * *"
+
+
+class Project(_Part):
+    """One project. Only id, title, kind and classes have no default."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]{3,40}$")
+    title: str = Field(min_length=1, max_length=200)
+    kind: Literal["classification"]
+    classes: tuple[ClassName, ...] = Field(min_length=2, max_length=1000)
+    prompts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    thresholds: Thresholds = Thresholds()  # type: ignore[call-arg]
+    random_sample: RandomSample = RandomSample()  # type: ignore[call-arg]
+    sync: Sync = Sync()
+    train: Train = Train()  # type: ignore[call-arg]
+
+    @field_validator("title")
+    @classmethod
+    def _title_is_plain(cls, title: str) -> str:
+        return _is_plain(title)
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len({name.casefold() for name in classes}) < len(classes):
+            raise ValueError("two classes have the same name")
+        if UNKNOWN in (name.casefold() for name in classes):
+            raise ValueError(f'no class may be called "{UNKNOWN}": annotators answer it when they cannot tell')
+        return classes
+
+    @model_validator(mode="after")
+    def _prompts_are_for_classes(self) -> "Project":
+        if strangers := set(self.prompts) - set(self.classes):
+            raise ValueError(f"prompts for what is no class: {', '.join(sorted(strangers))}")
+        return self
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queues in which its pictures can be asked about."""
+        return CLASSIFICATION_QUEUES
+
+    def check_label(self, label: str) -> str:
+        """The label, if it is a class of this project; raises UnknownClass."""
+        if label not in self.classes:
+            raise UnknownClass(label=label[:100], project=self.id, classes=", ".join(self.classes))
+        return label
+
+
+def parse_manifest(text: str, file: str = "the manifest") -> Project:
+    """Check a manifest (YAML); raises ManifestFaults, which names each fault with its line."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise ManifestFaults(file=file, faults=f"{where}{getattr(error, 'problem', None) or error}") from None
+    except RecursionError:
+        raise ManifestFaults(file=file, faults="it is nested too deep") from None
+    if not isinstance(content, dict):
+        raise ManifestFaults(file=file, faults="line 1: it must be a mapping with id, title, kind and classes")
+    try:
+        return Project.model_validate(content)
+    except ValidationError as error:
+        faults = [
+            f"line {_line_of(root, fault['loc'])}: {'.'.join(map(str, fault['loc'])) or 'manifest'}: "
+            f"{fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        ]
+        raise ManifestFaults(file=file, faults="; ".join(faults)) from None
+
+
+def _line_of(node: Any, path: Sequence[str | int]) -> int:
+    """The line of the deepest node on a path that the file has."""
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            inner = next((value for key, value in node.value if key.value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            inner = node.value[step]
+        else:
+            inner = None
+        if inner is None:
+            break
+        node = inner
+    return node.start_mark.line + 1 if node else 1
+
+
+def add(stores: Stores, project: Project, now: dt.datetime) -> None:
+    """Make a project, or change its manifest. Raises ClassesChanged unless its classes were only appended to."""
+    with stores.db.write() as tx:
+        if former := installation.project_manifest(tx, project.id):
+            old = Project.model_validate(former).classes
+            if project.classes[: len(old)] != old:
+                raise ClassesChanged(project=project.id, old=", ".join(old), new=", ".join(project.classes))
+        installation.save_project(tx, project.id, project.model_dump(mode="json"), now)
+
+
+def add_file(stores: Stores, path: Path, now: dt.datetime) -> Project:
+    """Make or change the project that a manifest file describes; raises ManifestFaults or ClassesChanged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestFaults(file=path, faults=f"it cannot be read ({error})") from None
+    project = parse_manifest(text, str(path))
+    add(stores, project, now)
+    return project
+
+
+def get(stores: Stores, project_id: str) -> Project:
+    """One project; raises UnknownProject."""
+    with stores.db.read() as tx:
+        manifest = installation.project_manifest(tx, project_id)
+    if manifest is None:
+        raise UnknownProject(project=project_id[:40])
+    return Project.model_validate(manifest)
+
+
+def all_projects(stores: Stores) -> list[Project]:
+    """Every project, oldest first."""
+    with stores.db.read() as tx:
+        return [Project.model_validate(manifest) for manifest in installation.project_manifests(tx)]

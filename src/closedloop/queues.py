@@ -1,0 +1,38 @@
+"""Who is asked about which picture, why, and with what probability.
+
+Every picture that enters a queue does so with a probability that is stored at that moment. Three queues take every
+picture that gives a reason (probability 1, given the reason); `random_sample` draws, and stores the probability of
+those that it did not draw, too.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+
+RANDOM_SAMPLE = "random_sample"
+LOW_CONFIDENCE = "low_confidence"
+USER_FEEDBACK = "user_feedback"
+USER_LABEL = "user_label"
+CLASSIFICATION_QUEUES = (RANDOM_SAMPLE, LOW_CONFIDENCE, USER_FEEDBACK, USER_LABEL)
+
+
+def is_low_confidence(confidence: float | None, threshold: float) -> bool:
+    """Whether an answer is asked about: its confidence (0-1) is below the threshold, or no model answered at all."""
+    return confidence is None or confidence < threshold
+
+
+def sample_size(frame: int, share: float, at_least: int) -> int:
+    """How many of `frame` pictures the daily sample draws: `share` of them, at least `at_least`, never more than all."""
+    return min(frame, max(at_least, math.ceil(share * frame)))
+
+
+def draw(frame: Sequence[str], size: int, seed: int) -> tuple[frozenset[str], float]:
+    """A simple random sample without replacement of `size` of the ids in `frame`.
+
+    Returns the drawn ids and the inclusion probability of every picture of the frame, size / len(frame)
+    (Cochran 1977, Sampling Techniques, ch. 2). The order of `frame` does not matter; the seed decides.
+    """
+    if not frame:
+        return frozenset(), 0.0
+    ids = sorted(set(frame))
+    return frozenset(random.Random(seed).sample(ids, size)), size / len(ids)  # noqa: S311

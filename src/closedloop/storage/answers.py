@@ -1,0 +1,98 @@
+"""Records of answers: annotations as they were collected, imported answers, and frozen datasets."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from closedloop.storage.database import insert_new
+from closedloop.storage.tables import (
+    annotations,
+    collected_objects,
+    dataset_items,
+    datasets,
+    imported_answers,
+    releases,
+    tasks,
+)
+
+
+def add_annotation(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
+    """Keep one version of one annotation; False where it was collected before."""
+    return bool(insert_new(tx, annotations, row))
+
+
+def annotations_of_task(tx: sa.Connection, task_id: str) -> Sequence[sa.RowMapping]:
+    """The newest version of each annotation of a task."""
+    query = sa.select(annotations).where(annotations.c.task_id == task_id).order_by(annotations.c.answered_at)
+    newest = {row["annotation_id"]: row for row in tx.execute(query).mappings()}
+    return list(newest.values())
+
+
+def task_annotations(tx: sa.Connection, project_id: str) -> Sequence[sa.RowMapping]:
+    """Every version of every annotation of a project, oldest first, with its task's picture, queue and probability."""
+    query = (
+        sa.select(annotations, tasks.c.image_id, tasks.c.queue, tasks.c.probability)
+        .join(tasks, annotations.c.task_id == tasks.c.id)
+        .where(annotations.c.project_id == project_id)
+        .order_by(annotations.c.answered_at, annotations.c.annotation_id)
+    )
+    return tx.execute(query).mappings().all()
+
+
+def known_versions(tx: sa.Connection, prefix: str) -> dict[str, str]:
+    """The version in which each object below a prefix was collected."""
+    query = sa.select(collected_objects.c.key, collected_objects.c.version).where(
+        collected_objects.c.key.startswith(prefix, autoescape=True)
+    )
+    return {row.key: row.version for row in tx.execute(query)}
+
+
+def note_collected(tx: sa.Connection, key: str, version: str, problem: str | None, now: dt.datetime) -> None:
+    """Note that this version of an object was read, and what was wrong with it."""
+    values = {"version": version, "problem": problem, "at": now}
+    if not insert_new(tx, collected_objects, {"key": key, **values}):
+        tx.execute(collected_objects.update().where(collected_objects.c.key == key).values(**values))
+
+
+def problems(tx: sa.Connection) -> Sequence[sa.RowMapping]:
+    """Objects that could not be used, with the reason."""
+    return tx.execute(sa.select(collected_objects).where(collected_objects.c.problem.is_not(None))).mappings().all()
+
+
+def add_import(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
+    """Keep an imported answer; False where the picture has one."""
+    return bool(insert_new(tx, imported_answers, row))
+
+
+def imports(tx: sa.Connection, project_id: str) -> Sequence[sa.RowMapping]:
+    """All imported answers of a project."""
+    return tx.execute(sa.select(imported_answers).where(imported_answers.c.project_id == project_id)).mappings().all()
+
+
+def add_dataset(tx: sa.Connection, row: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> bool:
+    """Record a frozen dataset with its items; False where the same one is recorded."""
+    if not insert_new(tx, datasets, row):
+        return False
+    insert_new(tx, dataset_items, items)
+    return True
+
+
+def dataset_images(tx: sa.Connection, project_id: str, dataset_id: str) -> dict[str, str]:
+    """Picture -> answer of a frozen dataset."""
+    query = sa.select(dataset_items.c.image_id, dataset_items.c.label).where(
+        dataset_items.c.project_id == project_id, dataset_items.c.dataset_id == dataset_id
+    )
+    return {row.image_id: row.label for row in tx.execute(query)}
+
+
+def newest_judged_dataset(tx: sa.Connection, project_id: str, head: str) -> str | None:
+    """The dataset of the newest release, whatever became of it."""
+    query = (
+        sa.select(releases.c.dataset_id)
+        .where(releases.c.project_id == project_id, releases.c.head == head)
+        .order_by(releases.c.number.desc())
+        .limit(1)
+    )
+    return tx.execute(query).scalar()

@@ -1,0 +1,141 @@
+"""Records of asking: which picture entered which queue with what probability, its task, and the outbox."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from closedloop.storage.database import insert_new
+from closedloop.storage.tables import annotations, images, inclusions, outbox, sampling_windows, tasks
+
+
+def add_task(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
+    """Record that a picture is asked about in a queue; False where it is already."""
+    return bool(insert_new(tx, tasks, row))
+
+
+def task(tx: sa.Connection, task_id: str) -> sa.RowMapping | None:
+    """One task by its id."""
+    return tx.execute(sa.select(tasks).where(tasks.c.id == task_id)).mappings().first()
+
+
+def task_ids(tx: sa.Connection, project_id: str, queue: str) -> set[str]:
+    """The ids of all tasks of a queue."""
+    query = sa.select(tasks.c.id).where(tasks.c.project_id == project_id, tasks.c.queue == queue)
+    return set(tx.execute(query).scalars())
+
+
+def delivered(tx: sa.Connection, task_id: str, now: dt.datetime) -> None:
+    """Note that a task's file lies in S3."""
+    tx.execute(tasks.update().where(tasks.c.id == task_id).values(delivered_at=now))
+
+
+def undeliver(tx: sa.Connection, task_id: str) -> None:
+    """Note that a task's file is gone and must be delivered again."""
+    tx.execute(tasks.update().where(tasks.c.id == task_id).values(delivered_at=None))
+
+
+def unsynced(tx: sa.Connection, project_id: str, queue: str) -> list[str]:
+    """Tasks of a queue whose file was delivered and not yet read by Label Studio."""
+    query = sa.select(tasks.c.id).where(
+        tasks.c.project_id == project_id,
+        tasks.c.queue == queue,
+        tasks.c.delivered_at.is_not(None),
+        tasks.c.synced_at.is_(None),
+    )
+    return list(tx.execute(query).scalars())
+
+
+def synced(tx: sa.Connection, ids: Sequence[str], now: dt.datetime) -> None:
+    """Note that Label Studio has read these tasks."""
+    for start in range(0, len(ids), 500):
+        tx.execute(tasks.update().where(tasks.c.id.in_(ids[start : start + 500])).values(synced_at=now))
+
+
+def unsync(tx: sa.Connection, project_id: str, queue: str) -> None:
+    """Note that Label Studio must read a queue's tasks again, since its project is a new one."""
+    tx.execute(tasks.update().where(tasks.c.project_id == project_id, tasks.c.queue == queue).values(synced_at=None))
+
+
+def add_inclusions(tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Keep with which probability pictures entered a queue."""
+    return insert_new(tx, inclusions, rows)
+
+
+def sampling_frame(tx: sa.Connection, project_id: str, queue: str, before: dt.datetime) -> list[str]:
+    """Pictures that visitors sent before a moment and that were in no earlier frame of the queue."""
+    seen = sa.select(inclusions.c.image_id).where(inclusions.c.project_id == project_id, inclusions.c.queue == queue)
+    query = sa.select(images.c.id).where(
+        images.c.project_id == project_id,
+        images.c.source == "upload",
+        images.c.arrived_at < before,
+        images.c.id.not_in(seen),
+    )
+    return sorted(tx.execute(query).scalars())
+
+
+def add_window(tx: sa.Connection, row: Mapping[str, Any]) -> int:
+    """Record a drawn sample; returns its id."""
+    return tx.execute(sampling_windows.insert().values(**row).returning(sampling_windows.c.id)).scalar_one()
+
+
+def last_window_end(tx: sa.Connection, project_id: str) -> dt.datetime | None:
+    """When the newest random sample of a project was drawn."""
+    query = sa.select(sa.func.max(sampling_windows.c.ends_at)).where(sampling_windows.c.project_id == project_id)
+    return tx.execute(query).scalar()
+
+
+def promise(tx: sa.Connection, kind: str, ref: str, now: dt.datetime) -> None:
+    """Put something into the outbox, to be done after this transaction; once for each (kind, ref)."""
+    insert_new(tx, outbox, {"kind": kind, "ref": ref, "created_at": now, "not_before": now, "attempts": 0})
+
+
+def due(tx: sa.Connection, now: dt.datetime, limit: int) -> Sequence[sa.RowMapping]:
+    """What is to be done now, oldest first."""
+    query = (
+        sa.select(outbox)
+        .where(outbox.c.done_at.is_(None), outbox.c.not_before <= now)
+        .order_by(outbox.c.id)
+        .limit(limit)
+    )
+    return tx.execute(query).mappings().all()
+
+
+def done(tx: sa.Connection, outbox_id: int, now: dt.datetime) -> None:
+    """Note that an outbox entry was done."""
+    tx.execute(outbox.update().where(outbox.c.id == outbox_id).values(done_at=now, error=None))
+
+
+def put_off(tx: sa.Connection, outbox_id: int, until: dt.datetime, error: str) -> None:
+    """Try an outbox entry again later, and keep why."""
+    tx.execute(
+        outbox.update()
+        .where(outbox.c.id == outbox_id)
+        .values(not_before=until, error=error, attempts=outbox.c.attempts + 1)
+    )
+
+
+def waiting(tx: sa.Connection) -> tuple[int, dt.datetime | None]:
+    """(how many outbox entries are not done, when the oldest of them was made)."""
+    row = tx.execute(
+        sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(outbox.c.done_at.is_(None))
+    ).one()
+    return row[0], row[1]
+
+
+def queue_sizes(tx: sa.Connection, project_id: str) -> dict[str, dict[str, int]]:
+    """Per queue of a project: pictures `asked` about, and how many of them were `answered` by anyone."""
+    answered = sa.select(annotations.c.task_id).where(
+        annotations.c.project_id == project_id, annotations.c.state.in_(("answered", "unknown"))
+    )
+    query = (
+        sa.select(
+            tasks.c.queue,
+            sa.func.count().label("asked"),
+            sa.func.sum(sa.case((tasks.c.id.in_(answered), 1), else_=0)).label("answered"),
+        )
+        .where(tasks.c.project_id == project_id)
+        .group_by(tasks.c.queue)
+    )
+    return {row.queue: {"asked": row.asked, "answered": row.answered} for row in tx.execute(query)}

@@ -1,0 +1,117 @@
+"""The connection to SQL: SQLite (WAL) under `make run`, Postgres on a server, the same code on both.
+
+A write is one transaction that holds the write lock from its first statement (`BEGIN IMMEDIATE` on SQLite), so it never
+fails half-way because somebody else wrote in between.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql, sqlite
+
+from closedloop.errors import DatabaseAway, DatabaseOutdated
+
+BUSY_SECONDS = 30
+
+
+class Database:
+    """The records. `with db.write() as connection:` for a transaction, `with db.read() as connection:` for a look."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        if self.url.drivername == "postgresql":
+            self.url = self.url.set(drivername="postgresql+psycopg")
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        arguments = {"timeout": BUSY_SECONDS} if self.is_sqlite else {"connect_timeout": 5}
+        self.engine = sa.create_engine(self.url, connect_args=arguments, pool_pre_ping=not self.is_sqlite)
+        if self.is_sqlite:
+            sa.event.listen(self.engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: everything in it happens, or nothing. Raises DatabaseAway."""
+        writing = self.engine.execution_options(closedloop_write=True)
+        with _away_said_plainly(), writing.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A consistent look at the records that waits for nobody. Raises DatabaseAway."""
+        with _away_said_plainly(), self.engine.begin() as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest revision. Safe to repeat; a new SQLite file is made where none is."""
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        config = _alembic_config()
+        with self.engine.connect().execution_options(closedloop_write=True) as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+
+    def revision(self) -> tuple[str | None, str | None]:
+        """(revision of the tables, revision that this program needs)."""
+        with self.read() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        return found, ScriptDirectory.from_config(_alembic_config()).get_current_head()
+
+    def check(self) -> None:
+        """Raise DatabaseAway or DatabaseOutdated where the records cannot be used."""
+        found, needed = self.revision()
+        if found != needed:
+            raise DatabaseOutdated(found=found, needed=needed)
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.engine.dispose()
+
+
+def insert_new(
+    connection: sa.Connection, table: sa.Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+) -> int:
+    """Insert the rows whose key is not there yet; returns how many were new. The others stay as they are."""
+    rows = [rows] if isinstance(rows, Mapping) else list(rows)
+    if not rows:
+        return 0
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    added = 0
+    for start in range(0, len(rows), 500):  # well under SQLite's limit of variables
+        statement = dialect.insert(table).values(rows[start : start + 500]).on_conflict_do_nothing()
+        added += connection.execute(statement).rowcount
+    return added
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by the driver
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("closedloop_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextlib.contextmanager
+def _away_said_plainly() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        raise DatabaseAway from error

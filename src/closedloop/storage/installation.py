@@ -1,0 +1,116 @@
+"""Records about the installation itself: projects, the chosen encoder, leases, and when each job last ran."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from closedloop.storage.database import insert_new
+from closedloop.storage.tables import installation, job_runs, label_studio_projects, leases, projects
+
+
+def save_project(tx: sa.Connection, project_id: str, manifest: dict[str, Any], now: dt.datetime) -> None:
+    """Make the project, or replace its manifest."""
+    row = {"id": project_id, "manifest": manifest, "created_at": now, "changed_at": now}
+    if not insert_new(tx, projects, row):
+        tx.execute(projects.update().where(projects.c.id == project_id).values(manifest=manifest, changed_at=now))
+
+
+def project_manifest(tx: sa.Connection, project_id: str) -> dict[str, Any] | None:
+    """The manifest of one project, None where there is no such project."""
+    return tx.execute(sa.select(projects.c.manifest).where(projects.c.id == project_id)).scalar()
+
+
+def project_since(tx: sa.Connection, project_id: str) -> dt.datetime | None:
+    """When a project was made."""
+    return tx.execute(sa.select(projects.c.created_at).where(projects.c.id == project_id)).scalar()
+
+
+def project_manifests(tx: sa.Connection) -> list[dict[str, Any]]:
+    """The manifests of all projects, oldest project first."""
+    return list(tx.execute(sa.select(projects.c.manifest).order_by(projects.c.created_at, projects.c.id)).scalars())
+
+
+def remember(tx: sa.Connection, name: str, value: Any, now: dt.datetime) -> None:
+    """Keep one fact about the installation (a JSON value), replacing the former."""
+    if not insert_new(tx, installation, {"name": name, "value": value, "at": now}):
+        tx.execute(installation.update().where(installation.c.name == name).values(value=value, at=now))
+
+
+def recall(tx: sa.Connection, name: str) -> Any:
+    """The fact kept under this name, None where there is none."""
+    return tx.execute(sa.select(installation.c.value).where(installation.c.name == name)).scalar()
+
+
+def take_lease(tx: sa.Connection, name: str, holder: str, now: dt.datetime, until: dt.datetime) -> int | None:
+    """Take or renew a lease; returns its fence (it grows with every new holder), or None while another holds it."""
+    insert_new(tx, leases, {"name": name, "holder": "", "fence": 0, "expires_at": now})
+    free = sa.or_(leases.c.holder == holder, leases.c.expires_at <= now)
+    row = tx.execute(
+        leases.update()
+        .where(leases.c.name == name, free)
+        .values(
+            holder=holder,
+            expires_at=until,
+            fence=sa.case((leases.c.holder == holder, leases.c.fence), else_=leases.c.fence + 1),
+        )
+        .returning(leases.c.fence)
+    ).first()
+    return row.fence if row else None
+
+
+def free_lease(tx: sa.Connection, name: str, holder: str, now: dt.datetime) -> None:
+    """Give a lease back, if it is still this holder's."""
+    tx.execute(
+        leases.update().where(leases.c.name == name, leases.c.holder == holder).values(holder="", expires_at=now)
+    )
+
+
+def lease_holds(tx: sa.Connection, name: str, holder: str, fence: int) -> bool:
+    """Whether nobody has taken the lease over; locks its row until the transaction ends."""
+    query = sa.select(leases.c.fence).where(leases.c.name == name, leases.c.holder == holder).with_for_update()
+    return tx.execute(query).scalar() == fence
+
+
+def last_run(tx: sa.Connection, name: str) -> dt.datetime | None:
+    """When the job of this name last ran to its end."""
+    return tx.execute(sa.select(job_runs.c.ran_at).where(job_runs.c.name == name)).scalar()
+
+
+def note_run(tx: sa.Connection, name: str, now: dt.datetime) -> None:
+    """Note that the job ran to its end."""
+    if not insert_new(tx, job_runs, {"name": name, "ran_at": now}):
+        tx.execute(job_runs.update().where(job_runs.c.name == name).values(ran_at=now))
+
+
+def label_studio_project(tx: sa.Connection, project_id: str, queue: str) -> sa.RowMapping | None:
+    """The Label Studio project of a queue: `ls_project`, `reconciled_to`."""
+    query = sa.select(label_studio_projects).where(
+        label_studio_projects.c.project_id == project_id, label_studio_projects.c.queue == queue
+    )
+    return tx.execute(query).mappings().first()
+
+
+def set_label_studio_project(tx: sa.Connection, project_id: str, queue: str, ls_project: int) -> None:
+    """Keep which Label Studio project asks about a queue."""
+    tx.execute(
+        label_studio_projects.delete().where(
+            label_studio_projects.c.project_id == project_id, label_studio_projects.c.queue == queue
+        )
+    )
+    tx.execute(label_studio_projects.insert().values(project_id=project_id, queue=queue, ls_project=ls_project))
+
+
+def set_reconciled(tx: sa.Connection, project_id: str, queue: str, to: dt.datetime) -> None:
+    """Keep up to which moment a queue's annotations were compared with Label Studio's own."""
+    tx.execute(
+        label_studio_projects.update()
+        .where(label_studio_projects.c.project_id == project_id, label_studio_projects.c.queue == queue)
+        .values(reconciled_to=to)
+    )
+
+
+def label_studio_urls(tx: sa.Connection) -> Sequence[sa.RowMapping]:
+    """All (project_id, queue, ls_project)."""
+    return tx.execute(sa.select(label_studio_projects)).mappings().all()

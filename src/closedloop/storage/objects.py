@@ -1,0 +1,117 @@
+"""The S3 store, by plain calls that every S3 server knows. The only module that imports s3fs."""
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import s3fs
+from botocore.exceptions import BotoCoreError, ClientError
+
+from closedloop.errors import StoreAway
+from closedloop.settings import Settings
+
+PRODUCTION = "production"
+LABEL_STUDIO = "labelstudio"
+TRACKING = "tracking"
+MODELS = "models"
+BUCKETS = (PRODUCTION, LABEL_STUDIO, TRACKING, MODELS)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object of a listing: its key (bucket first), size in bytes, and a text that changes when it is rewritten."""
+
+    key: str
+    size: int
+    version: str
+    modified: dt.datetime | None
+
+
+class Objects:
+    """Buckets of write-once objects. Keys begin with their bucket: `production/food11/class_03/<id>.jpg`."""
+
+    def __init__(self, endpoint_url: str, key: str, secret: str) -> None:
+        self.endpoint_url = endpoint_url
+        self._fs = s3fs.S3FileSystem(
+            key=key,
+            secret=secret,
+            endpoint_url=endpoint_url,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            config_kwargs={"connect_timeout": 3, "read_timeout": 20, "retries": {"max_attempts": 2}},
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Objects":
+        """The store that the settings name; raises MissingSetting."""
+        return cls(
+            settings.require("s3_endpoint_url"),
+            settings.require("aws_access_key_id"),
+            settings.require("aws_secret_access_key"),
+        )
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store an object whole: it is there with all its bytes, or not at all. Raises StoreAway."""
+        with _away_said_plainly():
+            self._fs.pipe_file(key, data)
+
+    def get(self, key: str) -> bytes:
+        """The bytes of an object; raises FileNotFoundError or StoreAway."""
+        with _away_said_plainly():
+            return self._fs.cat_file(key)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object at this key. Raises StoreAway."""
+        with _away_said_plainly():
+            return self._fs.exists(key)
+
+    def move(self, source: str, target: str) -> None:
+        """Copy an object, then remove the first. Killed in between, both are there. Raises StoreAway."""
+        with _away_said_plainly():
+            self._fs.pipe_file(target, self._fs.cat_file(source))
+            self._fs.rm_file(source)
+
+    def remove(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none. Raises StoreAway."""
+        with _away_said_plainly(), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(key)
+
+    def list(self, prefix: str) -> list[Listed]:
+        """All objects below a prefix (a folder), sorted by key. Raises StoreAway."""
+        with _away_said_plainly():
+            try:
+                found = self._fs.find(prefix, detail=True)
+            except FileNotFoundError:
+                return []
+        return [
+            Listed(
+                key, info["size"], f"{info.get('ETag', '')}/{info.get('LastModified', '')}", info.get("LastModified")
+            )
+            for key, info in sorted(found.items())
+        ]
+
+    def make_buckets(self) -> None:
+        """Make the buckets that are missing, each with the marker that an empty prefix needs. Raises StoreAway."""
+        with _away_said_plainly():
+            there = {entry.rstrip("/") for entry in self._fs.ls("", detail=False, refresh=True)}
+            for bucket in BUCKETS:
+                if bucket not in there:
+                    self._fs.mkdir(bucket)
+
+    def check(self) -> None:
+        """Raise StoreAway unless every bucket is there and can be listed."""
+        with _away_said_plainly():
+            there = {entry.rstrip("/") for entry in self._fs.ls("", detail=False, refresh=True)}
+            if missing := set(BUCKETS) - there:
+                raise OSError(f"buckets missing: {sorted(missing)}")
+
+
+@contextlib.contextmanager
+def _away_said_plainly() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
+        raise StoreAway from error

@@ -1,0 +1,70 @@
+"""Records of releases: which one is live, which were, which were refused and why."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from closedloop.storage.tables import releases
+
+
+def live_release(tx: sa.Connection, project_id: str, head: str) -> sa.RowMapping | None:
+    """The live release of a head."""
+    query = sa.select(releases).where(_of(project_id, head), releases.c.state == "live")
+    return tx.execute(query).mappings().first()
+
+
+def live_releases(tx: sa.Connection) -> Sequence[sa.RowMapping]:
+    """All live releases of all projects."""
+    return tx.execute(sa.select(releases).where(releases.c.state == "live")).mappings().all()
+
+
+def releases_of(tx: sa.Connection, project_id: str) -> Sequence[sa.RowMapping]:
+    """All releases of a project, oldest first."""
+    query = sa.select(releases).where(releases.c.project_id == project_id)
+    return tx.execute(query.order_by(releases.c.head, releases.c.number)).mappings().all()
+
+
+def next_number(tx: sa.Connection, project_id: str, head: str) -> int:
+    """The number of the next release of a head; the first is 1."""
+    return (tx.execute(sa.select(sa.func.max(releases.c.number)).where(_of(project_id, head))).scalar() or 0) + 1
+
+
+def add_release(tx: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Record a judged candidate."""
+    tx.execute(releases.insert().values(**row))
+
+
+def go_live(tx: sa.Connection, project_id: str, head: str, release_id: str, now: dt.datetime, reason: str) -> None:
+    """Make a release the live one; the live one until now is retired with `reason`."""
+    tx.execute(
+        releases.update()
+        .where(_of(project_id, head), releases.c.state == "live", releases.c.id != release_id)
+        .values(state="retired", reason=reason)
+    )
+    tx.execute(
+        releases.update()
+        .where(_of(project_id, head), releases.c.id == release_id)
+        .values(state="live", went_live_at=now)
+    )
+
+
+def earlier_release(tx: sa.Connection, project_id: str, head: str, number: int, encoder: str) -> sa.RowMapping | None:
+    """The newest release before `number` that was live once and fits the encoder."""
+    query = (
+        sa.select(releases)
+        .where(
+            _of(project_id, head),
+            releases.c.number < number,
+            releases.c.state == "retired",
+            releases.c.encoder == encoder,
+        )
+        .order_by(releases.c.number.desc())
+        .limit(1)
+    )
+    return tx.execute(query).mappings().first()
+
+
+def _of(project_id: str, head: str) -> sa.ColumnElement[bool]:
+    return sa.and_(releases.c.project_id == project_id, releases.c.head == head)

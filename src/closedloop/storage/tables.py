@@ -1,0 +1,271 @@
+"""Every table. Composite foreign keys carry the project, so that no row can name a picture of another project."""
+
+import datetime as dt
+from typing import Any
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UTCDateTime(sa.types.TypeDecorator[dt.datetime]):
+    """A moment, always with its zone: SQLite forgets zones, so they are taken off and put back here."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: sa.Dialect) -> dt.datetime | None:
+        """To UTC; a moment without a zone is a mistake of ours."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a zone")
+        return value.astimezone(dt.UTC)
+
+    def process_result_value(self, value: dt.datetime | None, dialect: sa.Dialect) -> dt.datetime | None:
+        """With its zone, whatever the database made of it."""
+        return value if value is None or value.tzinfo else value.replace(tzinfo=dt.UTC)
+
+
+def _table(name: str, *parts: Any) -> sa.Table:
+    return sa.Table(name, metadata, *parts)
+
+
+def _of_image() -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["project_id", "image_id"], ["images.project_id", "images.id"])
+
+
+projects = _table(
+    "projects",
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("manifest", sa.JSON, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("changed_at", UTCDateTime, nullable=False),
+)
+
+images = _table(
+    "images",
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),  # in S3, bucket first
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("phash", sa.String(16), nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("source", sa.String(16), nullable=False),  # upload | import
+    sa.Column("arrived_at", UTCDateTime, nullable=False),
+    sa.Index(None, "project_id", "source", "arrived_at"),
+)
+
+predictions = _table(
+    "predictions",
+    sa.Column("id", sa.String(32), primary_key=True),  # unguessable: whoever knows it may give feedback
+    sa.Column("project_id", sa.String(40), nullable=False),
+    sa.Column("image_id", sa.String(32), nullable=False),
+    sa.Column("status", sa.String(8), nullable=False),  # pending | done
+    sa.Column("label", sa.Text),
+    sa.Column("confidence", sa.Float),
+    sa.Column("probabilities", sa.JSON),
+    sa.Column("release", sa.Text),
+    sa.Column("encoder", sa.String(64)),  # digest of its weights
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("answered_at", UTCDateTime),
+    sa.Column("idempotency_key", sa.String(200)),
+    _of_image(),
+    sa.UniqueConstraint("project_id", "id"),
+    sa.UniqueConstraint("project_id", "idempotency_key"),
+    sa.Index(None, "project_id", "image_id"),
+    sa.Index(None, "project_id", "created_at"),
+)
+
+embeddings = _table(  # each picture is embedded once per encoder, ever
+    "embeddings",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("image_id", sa.String(32), primary_key=True),
+    sa.Column("encoder", sa.String(64), primary_key=True),
+    sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian, unit length
+    _of_image(),
+)
+
+feedback = _table(
+    "feedback",
+    sa.Column("prediction_id", sa.String(32), primary_key=True),
+    sa.Column("kind", sa.String(8), primary_key=True),  # flag | label
+    sa.Column("label", sa.String(200), primary_key=True),  # "" for a flag
+    sa.Column("project_id", sa.String(40), nullable=False),
+    sa.Column("said_at", UTCDateTime, nullable=False),
+    sa.ForeignKeyConstraint(["project_id", "prediction_id"], ["predictions.project_id", "predictions.id"]),
+)
+
+sampling_windows = _table(
+    "sampling_windows",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id"), nullable=False),
+    sa.Column("ends_at", UTCDateTime, nullable=False),
+    sa.Column("frame", sa.Integer, nullable=False),  # pictures in the frame
+    sa.Column("drawn", sa.Integer, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("project_id", "ends_at"),
+    sa.UniqueConstraint("project_id", "id"),
+)
+
+inclusions = _table(  # with which probability a picture entered a queue, drawn or not
+    "inclusions",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("image_id", sa.String(32), primary_key=True),
+    sa.Column("queue", sa.String(32), primary_key=True),
+    sa.Column("probability", sa.Float, nullable=False),
+    sa.Column("drawn", sa.Boolean, nullable=False),
+    sa.Column("window_id", sa.Integer),
+    sa.Column("at", UTCDateTime, nullable=False),
+    _of_image(),
+    sa.ForeignKeyConstraint(["project_id", "window_id"], ["sampling_windows.project_id", "sampling_windows.id"]),
+)
+
+tasks = _table(
+    "tasks",
+    sa.Column("id", sa.String(36), primary_key=True),  # uuid5 of (project, queue, image): the same at every attempt
+    sa.Column("project_id", sa.String(40), nullable=False),
+    sa.Column("image_id", sa.String(32), nullable=False),
+    sa.Column("queue", sa.String(32), nullable=False),
+    sa.Column("prediction_id", sa.String(32)),  # which answer it asks about; None: the picture's newest
+    sa.Column("probability", sa.Float, nullable=False),
+    sa.Column("user_feedback", sa.Text),
+    sa.Column("user_label", sa.Text),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("delivered_at", UTCDateTime),  # its file lies in S3
+    sa.Column("synced_at", UTCDateTime),  # Label Studio has read the file
+    _of_image(),
+    sa.ForeignKeyConstraint(["project_id", "prediction_id"], ["predictions.project_id", "predictions.id"]),
+    sa.UniqueConstraint("project_id", "image_id", "queue"),
+    sa.UniqueConstraint("project_id", "id"),
+)
+
+outbox = _table(  # what was promised in a transaction and is still to be done outside it
+    "outbox",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(16), nullable=False),  # predict | deliver | tidy
+    sa.Column("ref", sa.String(128), nullable=False),  # a prediction's or a task's id, a picture's place
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("not_before", UTCDateTime, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.Text),
+    sa.Column("done_at", UTCDateTime),
+    sa.UniqueConstraint("kind", "ref"),
+    sa.Index(None, "done_at", "not_before"),
+)
+
+annotations = _table(  # every version of every answer; the newest of (task, annotator) counts
+    "annotations",
+    sa.Column("annotation_id", sa.String(32), primary_key=True),  # Label Studio's
+    sa.Column("answered_at", UTCDateTime, primary_key=True),
+    sa.Column("project_id", sa.String(40), nullable=False),
+    sa.Column("task_id", sa.String(36), nullable=False),
+    sa.Column("annotator", sa.Text, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),  # answered | unknown | skipped | withdrawn | refused
+    sa.Column("label", sa.Text),
+    sa.Column("reason", sa.Text),  # why it was refused
+    sa.Column("seconds", sa.Float),  # how long the annotator looked
+    sa.Column("collected_at", UTCDateTime, nullable=False),
+    sa.ForeignKeyConstraint(["project_id", "task_id"], ["tasks.project_id", "tasks.id"]),
+    sa.Index(None, "project_id", "task_id"),
+)
+
+imported_answers = _table(
+    "imported_answers",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("image_id", sa.String(32), primary_key=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("at", UTCDateTime, nullable=False),
+    _of_image(),
+)
+
+collected_objects = _table(  # what was read from labelstudio/output, so that nothing is read twice
+    "collected_objects",
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("problem", sa.Text),
+    sa.Column("at", UTCDateTime, nullable=False),
+)
+
+label_studio_projects = _table(
+    "label_studio_projects",
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("queue", sa.String(32), primary_key=True),
+    sa.Column("ls_project", sa.Integer, nullable=False),
+    sa.Column("reconciled_to", UTCDateTime),
+)
+
+datasets = _table(
+    "datasets",
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("head", sa.String(32), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("items", sa.Integer, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+)
+
+dataset_items = _table(
+    "dataset_items",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("dataset_id", sa.String(16), primary_key=True),
+    sa.Column("image_id", sa.String(32), primary_key=True),
+    sa.Column("label", sa.Text, nullable=False),
+    _of_image(),
+    sa.ForeignKeyConstraint(["project_id", "dataset_id"], ["datasets.project_id", "datasets.id"]),
+)
+
+releases = _table(
+    "releases",
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("head", sa.String(32), primary_key=True),
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("dataset_id", sa.String(16), nullable=False),
+    sa.Column("encoder", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(9), nullable=False),  # candidate | live | retired | refused
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("card", sa.JSON, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("went_live_at", UTCDateTime),
+    sa.ForeignKeyConstraint(["project_id", "dataset_id"], ["datasets.project_id", "datasets.id"]),
+    sa.UniqueConstraint("project_id", "head", "number"),
+    sa.Index(
+        "ix_releases_one_live",
+        "project_id",
+        "head",
+        unique=True,
+        sqlite_where=sa.text("state = 'live'"),
+        postgresql_where=sa.text("state = 'live'"),
+    ),
+)
+
+installation = _table(
+    "installation",
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("value", sa.JSON, nullable=False),
+    sa.Column("at", UTCDateTime, nullable=False),
+)
+
+leases = _table(  # who does a job that must not be done twice at once; `fence` grows with every new holder
+    "leases",
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("holder", sa.String(32), nullable=False),
+    sa.Column("fence", sa.Integer, nullable=False),
+    sa.Column("expires_at", UTCDateTime, nullable=False),
+)
+
+job_runs = _table(  # when a scheduled job last ran to its end
+    "job_runs",
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("ran_at", UTCDateTime, nullable=False),
+)

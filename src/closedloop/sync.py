@@ -1,0 +1,203 @@
+"""One round with Label Studio: provision what is missing, hand over new tasks, collect what was answered.
+
+One round at a time in the whole installation (a lease), since two simultaneous syncs double Label Studio's tasks.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import stamina
+
+from closedloop import annotations, leases, tasks
+from closedloop import project as projects
+from closedloop.errors import LabelStudioSync, LeaseTaken
+from closedloop.label_studio import LabelStudio
+from closedloop.logs import get_logger
+from closedloop.project import Project
+from closedloop.storage import Stores, answers, asking, installation
+from closedloop.storage.objects import LABEL_STUDIO, PRODUCTION
+
+LEASE = "label-studio"
+READY = "_ready.txt"  # a prefix must not be empty when a storage is made on it
+OVERLAP = dt.timedelta(seconds=5)  # looked at again at the next reconciliation, for clocks and open transactions
+
+
+@dataclass
+class Round:
+    """What one round did, over all queues."""
+
+    tasks_read: int = 0
+    answers_collected: int = 0
+    answers_reconciled: int = 0
+    quarantined: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def run(
+    stores: Stores, label_studio: LabelStudio, clock: Callable[[], dt.datetime], only: list[Project] | None = None
+) -> Round:
+    """Do one round for some projects (all by default). A queue that fails is named in `faults`; the others go on.
+
+    Raises LeaseTaken while another round is under way, LabelStudioAway, StoreAway or DatabaseAway.
+    """
+    done = Round()
+    with leases.held(stores, LEASE, clock):
+        for project in projects.all_projects(stores) if only is None else only:
+            for queue in project.queues:
+                number = provision(stores, label_studio, project, queue)
+                try:
+                    _hand_over(stores, label_studio, project, queue, number, clock, done)
+                except LabelStudioSync as error:
+                    get_logger().warning("sync failed", project=project.id, queue=queue, reason=str(error))
+                    done.faults.append(str(error))
+                _collect(stores, project, queue, clock, done)
+                _reconcile(stores, label_studio, project, queue, number, clock, done)
+    return done
+
+
+def run_patiently(stores: Stores, label_studio: LabelStudio, clock: Callable[[], dt.datetime]) -> Round:
+    """Do one round for all projects, after waiting for one that is under way. Raises what `run` raises."""
+    for attempt in stamina.retry_context(on=LeaseTaken, timeout=120, attempts=None, wait_initial=0.2, wait_max=1.0):
+        with attempt:
+            return run(stores, label_studio, clock)
+    raise AssertionError("unreachable")
+
+
+def provision_alone(
+    stores: Stores, label_studio: LabelStudio, project: Project, queue: str, clock: Callable[[], dt.datetime]
+) -> int:
+    """`provision` under the lease, so that no round makes the same project at the same moment."""
+    for attempt in stamina.retry_context(on=LeaseTaken, timeout=120, attempts=None, wait_initial=0.2, wait_max=1.0):
+        with attempt, leases.held(stores, LEASE, clock):
+            return provision(stores, label_studio, project, queue)
+    raise AssertionError("unreachable")
+
+
+def provision(stores: Stores, label_studio: LabelStudio, project: Project, queue: str) -> int:
+    """Make the Label Studio project of a queue, or repair it; returns its number."""
+    with stores.db.read() as tx:
+        row = installation.label_studio_project(tx, project.id, queue)
+    known = row["ls_project"] if row else None
+    if known is None:
+        for place in (
+            f"{PRODUCTION}/{project.id}",
+            tasks.prefix(project.id, queue),
+            f"{LABEL_STUDIO}/output/{project.id}/{queue}",
+        ):
+            stores.objects.put(f"{place}/{READY}", b"Label Studio wants a prefix that is not empty.\n")
+    number = label_studio.provision(project.id, queue, project.kind, known)
+    if number != known:
+        with stores.db.write() as tx:
+            installation.set_label_studio_project(tx, project.id, queue, number)
+            asking.unsync(tx, project.id, queue)
+    return number
+
+
+def _hand_over(
+    stores: Stores,
+    label_studio: LabelStudio,
+    project: Project,
+    queue: str,
+    number: int,
+    clock: Callable[[], dt.datetime],
+    done: Round,
+) -> None:
+    """Have Label Studio read the queue's new files, after whatever would stop it was put aside."""
+    prefix = tasks.prefix(project.id, queue)
+    with stores.db.read() as tx:
+        ours = {tasks.key(project.id, queue, id_) for id_ in asking.task_ids(tx, project.id, queue)}
+        new = asking.unsynced(tx, project.id, queue)
+    for listed in stores.objects.list(prefix):
+        if listed.key not in ours and listed.key != f"{prefix}/{READY}":
+            _quarantine(stores, listed.key, "it is not a task that this installation asked", clock(), done)
+    if not new:
+        return
+    for id_ in new:
+        _repair(stores, project, queue, id_, clock, done)
+    done.tasks_read += label_studio.sync(number, project.id, queue, clock())
+    with stores.db.write() as tx:
+        asking.synced(tx, new, clock())
+
+
+def _repair(
+    stores: Stores, project: Project, queue: str, id_: str, clock: Callable[[], dt.datetime], done: Round
+) -> None:
+    """One malformed file fails Label Studio's whole sync, so each new one is read once before."""
+    key = tasks.key(project.id, queue, id_)
+    try:
+        tasks.TaskFile.model_validate_json(stores.objects.get(key))
+        return
+    except FileNotFoundError:
+        get_logger().warning("task file missing, delivered again", key=key)
+    except ValueError as error:
+        _quarantine(stores, key, f"it was changed after its delivery: {str(error)[:200]}", clock(), done)
+    with stores.db.write() as tx:
+        asking.undeliver(tx, id_)
+    tasks.deliver(stores, id_, clock())
+
+
+def _quarantine(stores: Stores, key: str, why: str, now: dt.datetime, done: Round) -> None:
+    """Move an object out of Label Studio's way, and name it."""
+    aside = key.replace(f"{LABEL_STUDIO}/tasks/", f"{LABEL_STUDIO}/quarantine/", 1)
+    stores.objects.move(key, aside)
+    get_logger().warning("quarantined", key=key, moved_to=aside, reason=why)
+    done.quarantined.append(f"{key}: {why}")
+    with stores.db.write() as tx:
+        answers.note_collected(tx, key, "quarantined", f"{why}; moved to {aside}", now)
+
+
+def _collect(stores: Stores, project: Project, queue: str, clock: Callable[[], dt.datetime], done: Round) -> None:
+    """Read what Label Studio wrote on submit: one object per annotation, rewritten at each edit."""
+    prefix = f"{LABEL_STUDIO}/output/{project.id}/{queue}/"
+    with stores.db.read() as tx:
+        known = answers.known_versions(tx, prefix)
+    for listed in stores.objects.list(prefix):
+        if listed.key.endswith(READY) or known.get(listed.key) == listed.version:
+            continue
+        problem = None
+        try:
+            raw = json.loads(stores.objects.get(listed.key))
+            data = raw["task"]["data"]
+            with stores.db.write() as tx:
+                done.answers_collected += annotations.keep(tx, project, queue, data, raw, clock())
+        except FileNotFoundError:
+            continue
+        except annotations.NotOurs as error:
+            problem = str(error)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            problem = f"not an annotation: {type(error).__name__} {str(error)[:200]}"
+        if problem:
+            get_logger().warning("annotation not used", key=listed.key, reason=problem)
+        with stores.db.write() as tx:
+            answers.note_collected(tx, listed.key, listed.version, problem, clock())
+
+
+def _reconcile(
+    stores: Stores,
+    label_studio: LabelStudio,
+    project: Project,
+    queue: str,
+    number: int,
+    clock: Callable[[], dt.datetime],
+    done: Round,
+) -> None:
+    """Compare with the API, which is the truth: an answer whose object was never written, one that was deleted."""
+    with stores.db.read() as tx:
+        row = installation.label_studio_project(tx, project.id, queue)
+    since = row["reconciled_to"] if row else None
+    newest = since
+    for task in label_studio.changed_since(number, since - OVERLAP if since else None):
+        with stores.db.write() as tx:
+            for raw in task.annotations:
+                try:
+                    done.answers_reconciled += annotations.keep(tx, project, queue, task.data, raw, clock())
+                except annotations.NotOurs as error:
+                    get_logger().warning("annotation not used", project=project.id, queue=queue, reason=str(error))
+            present = {str(raw.get("id")) for raw in task.annotations}
+            annotations.withdraw_missing(tx, project, task.data, present, task.updated_at, clock())
+        newest = max(newest or task.updated_at, task.updated_at)
+    if newest and newest != since:
+        with stores.db.write() as tx:
+            installation.set_reconciled(tx, project.id, queue, newest)

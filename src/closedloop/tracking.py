@@ -1,0 +1,46 @@
+"""One JSON line per prediction and day in the bucket `tracking`, for whoever reads files rather than SQL.
+
+SQL is the record; a day's file is derived from it once, when the day is over and all its pictures are answered.
+"""
+
+import datetime as dt
+import json
+
+from closedloop.project import Project
+from closedloop.storage import Stores, installation, pictures
+from closedloop.storage.objects import TRACKING
+
+GRACE = dt.timedelta(days=2)  # so long is a day kept open for pictures that wait for inference
+
+
+def close_days(stores: Stores, project: Project, now: dt.datetime) -> list[str]:
+    """Write the files of all days that are over; returns their keys. Safe to repeat; a file is never rewritten."""
+    job = f"tracking:{project.id}"
+    with stores.db.read() as tx:
+        last = installation.last_run(tx, job)
+        first = pictures.first_prediction_at(tx, project.id)
+    if first is None:
+        return []
+    day = (last + dt.timedelta(days=1)).date() if last else first.date()
+    written = []
+    while day < now.date():
+        end = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), dt.UTC)
+        with stores.db.read() as tx:
+            if now - end < GRACE and pictures.pending_before(tx, project.id, end):
+                break
+            rows = pictures.predictions_of_day(tx, project.id, day)
+        key = f"{TRACKING}/{project.id}/{day.isoformat()}.jsonl"
+        if rows and not stores.objects.exists(key):
+            stores.objects.put(key, b"".join(_line(row) for row in rows))
+            written.append(key)
+        with stores.db.write() as tx:
+            installation.note_run(tx, job, end - dt.timedelta(microseconds=1))
+        day += dt.timedelta(days=1)
+    return written
+
+
+def _line(row: pictures.sa.RowMapping) -> bytes:
+    names = ("project_id", "image_id", "status", "label", "confidence", "probabilities", "release", "encoder")
+    fields = {"prediction_id": row["id"], **{name: row[name] for name in names}, "image": f"s3://{row['key']}"}
+    moments = {name: row[name].isoformat() if row[name] else None for name in ("created_at", "answered_at")}
+    return json.dumps({**fields, **moments}, ensure_ascii=False, sort_keys=True).encode() + b"\n"

@@ -1,0 +1,224 @@
+"""From settled answers to a judged release: freeze, embed, fit, gate, write, release.
+
+Killed at any moment, a run leaves nothing or a whole candidate: the dataset is written once under its digest, the
+release's manifest last, and the record with the decision in one transaction. Running again gives the same bytes.
+"""
+
+import datetime as dt
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from closedloop import datasets, installations, leases, releases
+from closedloop.datasets import Dataset
+from closedloop.embedding import Progress, vectors_of
+from closedloop.errors import TooFewAnswers
+from closedloop.estimates import wilson_interval
+from closedloop.installations import ChosenEncoder
+from closedloop.models import artefact, fitting
+from closedloop.models import encoder as encoders
+from closedloop.models.fitting import Fitted
+from closedloop.project import Project
+from closedloop.releases import CLASSIFIER, Verdict
+from closedloop.storage import Stores, answers, registry
+
+LEAST_ANSWERS = 10
+Clock = Callable[[], dt.datetime]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a training run."""
+
+    release: str
+    passed: bool
+    reason: str
+    card: dict[str, Any]
+
+
+def train(
+    stores: Stores, project: Project, clock: Clock, progress: Progress | None = None, head: str = CLASSIFIER
+) -> Outcome:
+    """Train a candidate on everything that is settled, judge it, and release it if it passes.
+
+    Raises TooFewAnswers, LeaseTaken while the project is trained by another process, LeaseLost if this one was paused
+    for so long that another took over (then nothing is released), StoreAway, DatabaseAway, EncoderUnavailable.
+    """
+    with leases.held(stores, f"train:{project.id}:{head}", clock) as lease:
+        chosen = installations.encoder(stores)
+        dataset = datasets.freeze(stores, project, head, clock())
+        check_enough(project, dataset)
+        vectors = vectors_of(
+            stores,
+            project.id,
+            [item.image_id for item in dataset.items],
+            chosen.digest,
+            lambda: encoders.load(chosen.name),
+            progress,
+        )
+        fitted, groups, labels = fit_dataset(project, dataset, vectors)
+        verdict = against_live(stores, project, head, dataset, vectors, fitted, groups, labels, chosen)
+        with stores.db.read() as tx:
+            number = registry.next_number(tx, project.id, head)
+        made = write(stores, project, head, number, dataset, chosen, fitted, labels, verdict, clock())
+        with stores.db.write() as tx:
+            lease.check(tx)
+            record(tx, project.id, head, number, dataset, chosen, made, verdict, clock())
+    return Outcome(made["release"], verdict.passed, verdict.reason, made)
+
+
+def check_enough(project: Project, dataset: Dataset) -> None:
+    """Raise TooFewAnswers where a dataset is too small to train on."""
+    classes = len({item.label for item in dataset.items})
+    if len(dataset.items) < LEAST_ANSWERS or classes < 2:
+        raise TooFewAnswers(project=project.id, have=len(dataset.items), classes=classes, need=LEAST_ANSWERS)
+
+
+def fit_dataset(project: Project, dataset: Dataset, vectors: np.ndarray) -> tuple[Fitted, np.ndarray, np.ndarray]:
+    """Fit a dataset's embeddings (n, d); returns the fit, the near-identical groups (n,) and the labels (n,)."""
+    groups = datasets.near_identical_groups([item.phash for item in dataset.items])
+    labels = np.array([project.classes.index(item.label) for item in dataset.items], dtype=np.int64)
+    return fitting.fit(vectors, labels, groups, len(project.classes)), groups, labels
+
+
+def against_live(
+    stores: Stores,
+    project: Project,
+    head: str,
+    dataset: Dataset,
+    vectors: np.ndarray,
+    fitted: Fitted,
+    groups: np.ndarray,
+    labels: np.ndarray,
+    chosen: ChosenEncoder,
+) -> Verdict:
+    """Judge a fitted candidate: against the live release, or the commonest class where there is none that fits."""
+    right = fitted.out_of_fold.argmax(axis=1) == labels
+    with stores.db.read() as tx:
+        live = registry.live_release(tx, project.id, head)
+        learnt = answers.dataset_images(tx, project.id, live["dataset_id"]) if live else {}
+    if live is None or live["encoder"] != chosen.digest:
+        return releases.judge(right.tolist(), commonest_class_right(labels, groups).tolist(), None)
+    seen = np.isin(groups, groups[[item.image_id in learnt for item in dataset.items]])
+    current = read(stores, project.id, head, live["id"], chosen, vectors.shape[1])
+    said = np.array([project.classes.index(name) for name in current.classes])[
+        current.head.logits(vectors[~seen]).argmax(axis=1)
+    ]
+    return releases.judge(right[~seen].tolist(), (said == labels[~seen]).tolist(), live["id"])
+
+
+def commonest_class_right(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Whether the commonest class of the other folds is each answer's class, (n,) bool: what any release must beat."""
+    folds = fitting.split(labels, groups)
+    right = np.empty(len(labels), dtype=bool)
+    for fold in np.unique(folds):
+        right[folds == fold] = labels[folds == fold] == np.bincount(labels[folds != fold]).argmax()
+    return right
+
+
+def read(
+    stores: Stores, project: str, head: str, release: str, chosen: ChosenEncoder, dimension: int
+) -> artefact.Artefact:
+    """Read and check a release out of S3; raises BadArtefact or StoreAway."""
+    folder = artefact.place(project, head, release)
+    files = {}
+    for name in (artefact.MANIFEST, artefact.CARD, artefact.WEIGHTS):
+        try:
+            files[name] = stores.objects.get(f"{folder}/{name}")
+        except FileNotFoundError:
+            break  # `unpack` says what is missing
+    return artefact.unpack(files, project, head, release, chosen.digest, dimension)
+
+
+def write(
+    stores: Stores,
+    project: Project,
+    head: str,
+    number: int,
+    dataset: Dataset,
+    chosen: ChosenEncoder,
+    fitted: Fitted,
+    labels: np.ndarray,
+    verdict: Verdict,
+    now: dt.datetime,
+) -> dict[str, Any]:
+    """Write a judged candidate to S3, its manifest last; returns its card. Raises StoreAway."""
+    weights = artefact.weights_bytes(fitted.head)
+    release = f"r{number:04d}-{hashlib.sha256(weights).hexdigest()[:8]}"
+    right = fitted.out_of_fold.argmax(axis=1) == labels
+    low, high = wilson_interval(int(right.sum()), len(right))
+    confidence = fitted.out_of_fold[np.arange(len(labels)), labels]
+    card = {
+        "release": release,
+        "project": project.id,
+        "head": head,
+        "created_at": now.isoformat(),
+        "encoder": {"name": chosen.name, "digest": chosen.digest, "dimension": chosen.dimension},
+        "classes": list(project.classes),
+        "dataset": {
+            "id": dataset.id,
+            "digest": dataset.digest,
+            "items": len(dataset.items),
+            "per_class": dict(Counter(item.label for item in dataset.items)),
+            "per_queue": dict(Counter(queue for item in dataset.items for queue in item.queues)),
+        },
+        "recipe": fitted.recipe.as_json(),
+        "seed": fitting.SEED,
+        "cross_validation": {"folds": fitting.FOLDS, "log_loss": fitted.log_loss},
+        "temperature": fitted.temperature,
+        "metrics": {
+            "measured_on": "answers of its own dataset, each by a head that did not see it (cross-fitted)",
+            "accuracy": float(right.mean()),
+            "accuracy_95": [low, high],
+            "interval": "Wilson 1927, 95 %",
+            "answers": len(right),
+            "log_loss": float(-np.log(np.clip(confidence, 1e-12, None)).mean()),
+            "calibration_error": fitting.expected_calibration_error(fitted.out_of_fold, labels),
+        },
+        "gate": verdict.as_json(),
+        "made_with": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    folder = artefact.place(project.id, head, release)
+    if stores.objects.exists(f"{folder}/{artefact.MANIFEST}"):
+        # A run that was killed after writing left a whole candidate: nothing is written twice.
+        return read(stores, project.id, head, release, chosen, chosen.dimension).card
+    for name, data in artefact.pack(weights, card).items():
+        stores.objects.put(f"{folder}/{name}", data)
+    return card
+
+
+def record(
+    tx: Any,
+    project_id: str,
+    head: str,
+    number: int,
+    dataset: Dataset,
+    chosen: ChosenEncoder,
+    card: dict[str, Any],
+    verdict: Verdict,
+    now: dt.datetime,
+) -> None:
+    """Record a judged candidate, and make it live if it passed."""
+    registry.add_release(
+        tx,
+        {
+            "project_id": project_id,
+            "head": head,
+            "id": card["release"],
+            "number": number,
+            "dataset_id": dataset.id,
+            "encoder": chosen.digest,
+            "state": "candidate" if verdict.passed else "refused",
+            "reason": verdict.reason,
+            "card": card,
+            "created_at": now,
+        },
+    )
+    if verdict.passed:
+        registry.go_live(tx, project_id, head, card["release"], now, f"followed by {card['release']}")
