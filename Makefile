@@ -50,11 +50,11 @@ clean: ## Remove what was installed; var/ (your data) stays.
 
 .venv/.installed: pyproject.toml uv.lock | $(if $(filter .uv/%,$(UV)),$(UV))
 	@echo "Installing Closedloop (about 6 GB with PyTorch, once) …"
-	@$(UV) sync --locked --extra local
+	@$(UV) sync --locked --extra local --compile-bytecode
 	@touch $@
 
 $(LS_ENV)/.installed: label_studio/requirements.lock | .venv/.installed
 	@echo "Installing Label Studio into an environment of its own (about 1 GB, once) …"
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python $(LS_ENV)
-	@$(UV) pip install --python $(LS_ENV)/bin/python --require-hashes -r label_studio/requirements.lock
+	@$(UV) pip install --python $(LS_ENV)/bin/python --compile-bytecode --require-hashes -r label_studio/requirements.lock
 	@touch $@

@@ -27,8 +27,7 @@ from closedloop.models import artefact, zero_shot
 from closedloop.models import encoder as encoders
 from closedloop.models.encoder import Encoder
 from closedloop.models.heads import Head
-from closedloop.project import Project
-from closedloop.releases import CLASSIFIER
+from closedloop.project import CLASSIFIER, Project
 from closedloop.storage import Stores, registry
 
 LOOK_EVERY = 2.0  # s

@@ -2,14 +2,13 @@
 
 import datetime as dt
 
-import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from closedloop import datasets, health, schedule, training
+from closedloop import datasets, health, schedule
 from closedloop import project as projects
 from closedloop.errors import LeaseTaken, TooFewAnswers
 from closedloop.logs import configure_logs, get_logger
-from closedloop.releases import CLASSIFIER
+from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import installation, open_stores
 
@@ -45,6 +44,9 @@ class Trainer:
                 installation.note_run(tx, job, now())
 
     def _train(self, project: projects.Project, new: int) -> None:
+        # torch is loaded with the first training, not with the process: the start of the machine is busy enough.
+        from closedloop import training
+
         get_logger().info("training", project=project.id, new_answers=new)
         try:
             outcome = training.train(self.stores, project, now)
@@ -59,7 +61,6 @@ def main() -> None:
     """Look every second until the process is told to stop."""
     settings = load_settings()
     configure_logs("trainer", settings.closedloop_log_level)
-    torch.set_num_threads(1)  # answering comes first, and small heads fit fastest so
     registry = CollectorRegistry()
     trainer = Trainer(settings, registry)
     checks = {"database": trainer.stores.db.check, "store": trainer.stores.objects.check}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from closedloop.errors import ClosedloopError
-from closedloop.releases import CLASSIFIER
+from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import Stores, open_stores
 

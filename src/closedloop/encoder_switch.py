@@ -12,7 +12,7 @@ from closedloop.embedding import Progress, vectors_of
 from closedloop.errors import EncoderNotSwitched
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
-from closedloop.releases import CLASSIFIER
+from closedloop.project import CLASSIFIER
 from closedloop.storage import Stores, registry
 
 

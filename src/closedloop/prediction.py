@@ -102,7 +102,10 @@ def receive(
 
 
 def answer_pending(stores: Stores, inference: Inference, prediction_id: str, now: dt.datetime) -> None:
-    """Answer a kept picture now that inference is back. Raises InferenceAway, InferenceRefused, StoreAway; safe to repeat."""
+    """Answer a kept picture now that inference is back; safe to repeat.
+
+    Raises InferenceAway, InferenceRefused, StoreAway or DatabaseAway.
+    """
     with stores.db.read() as tx:
         row = pictures.prediction(tx, prediction_id)
         picture = pictures.image(tx, row["project_id"], row["image_id"]) if row else None

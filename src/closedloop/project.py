@@ -13,6 +13,7 @@ from closedloop.queues import CLASSIFICATION_QUEUES
 from closedloop.schedule import parse_cron
 from closedloop.storage import Stores, installation
 
+CLASSIFIER = "classifier"  # the one head of a classification project
 UNKNOWN = "unknown"  # what an annotator answers who cannot tell; no class may be called so
 
 

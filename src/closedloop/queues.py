@@ -22,7 +22,7 @@ def is_low_confidence(confidence: float | None, threshold: float) -> bool:
 
 
 def sample_size(frame: int, share: float, at_least: int) -> int:
-    """How many of `frame` pictures the daily sample draws: `share` of them, at least `at_least`, never more than all."""
+    """How many of `frame` pictures the daily sample draws: `share` of them, but `at_least` so many, or all."""
     return min(frame, max(at_least, math.ceil(share * frame)))
 
 

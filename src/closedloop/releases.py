@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from closedloop.errors import NothingToRollBack
 from closedloop.storage import Stores, registry
 
-CLASSIFIER = "classifier"
 WORSE_BY = 0.05  # the card says how often the rule lets a candidate pass that is truly this much worse
 FIRST_RULE = "a first release must be right more often than always saying the commonest class of the other folds"
 NEXT_RULE = "a candidate must be right at least as often as the live release, on answers neither has learnt from"
@@ -64,7 +63,7 @@ def judge(candidate: Sequence[bool], baseline: Sequence[bool], against: str | No
         right_baseline=int(theirs.sum()),
         only_candidate_right=won,
         only_baseline_right=lost,
-        probability_better=float(stats.beta.sf(0.5, 1 + won, 1 + lost)),
+        probability_better=float(1 - special.betainc(1 + won, 1 + lost, 0.5)),
         error=pass_probability(len(ours), (won + lost) / max(1, len(ours)), -WORSE_BY, strict=first),
         reason=("not worse: " if passed and not first else "better: " if passed else "refused: ") + numbers,
     )
@@ -84,8 +83,13 @@ def pass_probability(n: int, discordant: float, difference: float, strict: bool)
     wins = (share + difference) / (2 * share)
     counts = np.arange(n + 1)
     needed = counts // 2 + 1 if strict else (counts + 1) // 2
-    passes = stats.binom.sf(needed - 1, counts, wins)
-    return float((stats.binom.pmf(counts, n, share) * passes).sum())
+    return float((_binomial(counts, n, share) * special.bdtrc(needed - 1, counts, wins)).sum())
+
+
+def _binomial(k: np.ndarray, n: int, p: float) -> np.ndarray:
+    """The probabilities of k successes in n trials, by logarithms so that no factorial overflows."""
+    choose = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return np.exp(choose + special.xlogy(k, p) + special.xlog1py(n - k, -p))
 
 
 def listing(stores: Stores, project_id: str) -> list[dict[str, Any]]:

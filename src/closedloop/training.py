@@ -24,8 +24,8 @@ from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact, fitting
 from closedloop.models import encoder as encoders
 from closedloop.models.fitting import Fitted
-from closedloop.project import Project
-from closedloop.releases import CLASSIFIER, Verdict
+from closedloop.project import CLASSIFIER, Project
+from closedloop.releases import Verdict
 from closedloop.storage import Stores, answers, registry
 
 LEAST_ANSWERS = 10

@@ -1,0 +1,154 @@
+"""`make demo`: four rounds of a month in minutes. Prints a table and draws a plot of what happened."""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.installation import CHECKOUT, Installation, live_release, started
+from demo.people import Annotators, Shown, Visitor, digits
+
+PROJECT = "digits"
+SEED = 7
+ROUNDS, PICTURES, ANSWERS = 4, 100, 90
+PATIENCE = 90  # s for the services to do their part of a round
+
+
+@dataclass
+class Round:
+    """What one round showed."""
+
+    number: int
+    release: str | None  # that answered this round's pictures
+    right: int
+    pictures: int
+    flagged: int
+    relabelled: int
+    labels_used: int = 0  # by the newest release at the end of the round
+    queues: dict[str, tuple[int, int]] | None = None  # (tasks, answered) at the end of the round
+
+
+def main() -> None:
+    """Run the demo on an installation of its own."""
+    arguments = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    arguments.add_argument("--plot", type=Path, default=Path("var/demo.png"), help="where the plot goes")
+    plot = arguments.parse_args().plot
+    console = Console(highlight=False)
+    began = time.monotonic()
+    console.print("Starting an installation of its own in a temporary folder …")
+    with started() as installation:
+        console.print(f"Ready after {time.monotonic() - began:.0f} s; pages at {installation.pages}")
+        installation.command("project", "add", str(CHECKOUT / "projects" / "digits.yaml"))
+        rounds = turn(installation, console)
+        releases = installation.command("releases", PROJECT)["releases"]
+    console.print(table(rounds))
+    for row in releases:
+        low, high = row["accuracy_95"]
+        console.print(
+            f"{row['release']}  {row['state']:<8} {row['accuracy']:.3f} ({low:.3f}-{high:.3f}) "
+            f"on {row['answers']} answers; {row['reason']}",
+            markup=False,
+        )
+    draw(rounds, plot)
+    console.print(f"Plot: {plot}   Time: {time.monotonic() - began:.0f} s")
+
+
+def turn(installation: Installation, console: Console) -> list[Round]:
+    """Let the loop turn: visitors send and react, annotators answer, the services do the rest."""
+    stream = digits(SEED)
+    truths: dict[str, str] = {}
+    visitor = Visitor(installation.pages, PROJECT, SEED)
+    annotators = Annotators(
+        installation.secrets["LABEL_STUDIO_URL"], installation.secrets["LABEL_STUDIO_API_KEY"], PROJECT, truths, SEED
+    )
+    rounds = []
+    for number in range(1, ROUNDS + 1):
+        release = wait_for_live(installation, PROJECT, rounds)
+        shown: list[Shown] = []
+        reactions = []
+        for _ in range(PICTURES):
+            picture, truth = next(stream)
+            one = visitor.send(picture, truth)
+            truths[one.image_id] = truth
+            shown.append(one)
+            reactions.append(visitor.react(one))
+        right = sum(one.label == one.truth for one in shown)
+        this = Round(number, release, right, PICTURES, reactions.count("flagged"), reactions.count("relabelled"))
+        rounds.append(this)
+        console.print(f"Round {number}: {right} of {PICTURES} right with {release or 'no model'}; annotators answer …")
+        answered = wait_and_answer(annotators, ANSWERS)
+        if number < ROUNDS:
+            wait_for_release(installation, len(installation.command("releases", PROJECT)["releases"]), answered)
+        this.queues = annotators.sizes()
+        made = installation.command("releases", PROJECT)["releases"]
+        this.labels_used = made[-1]["answers"] if made else 0
+    return rounds
+
+
+def wait_and_answer(annotators: Annotators, wanted: int) -> int:
+    """Answer tasks as they arrive in Label Studio, until enough were answered or no more come."""
+    answered, last = 0, time.monotonic()
+    while answered < wanted and time.monotonic() - last < 25:
+        if done := annotators.answer(wanted - answered):
+            answered, last = answered + done, time.monotonic()
+        time.sleep(0.5)
+    return answered
+
+
+def wait_for_release(installation: Installation, known: int, answered: int) -> None:
+    """Wait until the services have collected the answers and the trainer has judged a candidate on them."""
+    began = time.monotonic()
+    while answered and time.monotonic() - began < PATIENCE:
+        if len(installation.command("releases", PROJECT)["releases"]) > known:
+            return
+        time.sleep(1)
+
+
+def wait_for_live(installation: Installation, project: str, rounds: list[Round]) -> str | None:
+    """Wait until inference serves the release that the records call live; returns it."""
+    rows = installation.command("releases", project)["releases"]
+    wanted = next((row["release"] for row in rows if row["state"] == "live"), None)
+    began = time.monotonic()
+    while live_release(installation, project) != wanted and time.monotonic() - began < 30:
+        time.sleep(0.5)
+    return live_release(installation, project)
+
+
+def table(rounds: list[Round]) -> Table:
+    """One line a round."""
+    rows = Table(
+        "round", "answered by", "right", "accuracy", "flagged", "relabelled", "labels used", "queues: answered/asked"
+    )
+    for r in rounds:
+        queues = ", ".join(f"{name} {a}/{n}" for name, (n, a) in (r.queues or {}).items())
+        cells = (r.number, r.release or "nobody yet", f"{r.right}/{r.pictures}", f"{r.right / r.pictures:.2f}")
+        rows.add_row(*map(str, (*cells, r.flagged, r.relabelled, r.labels_used, queues)))
+    return rows
+
+
+def draw(rounds: list[Round], path: Path) -> None:
+    """Accuracy of the live release on each round's new pictures, and the labels that it learnt from."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    numbers = [r.number for r in rounds]
+    axes.plot(numbers, [r.right / r.pictures for r in rounds], marker="o", color="#0b6e4f")
+    learnt = [0] + [r.labels_used for r in rounds[:-1]]
+    for r, labels in zip(rounds, learnt, strict=True):
+        note = f"{r.right / r.pictures:.0%}\n{labels} labels"
+        axes.annotate(note, (r.number, r.right / r.pictures), textcoords="offset points", xytext=(0, 8), ha="center")
+    axes.set(xlabel="round", ylabel="right on this round's new pictures", ylim=(0, 1.18), xticks=numbers)
+    axes.set_title(f"{PROJECT}: the live release on pictures that it has not seen")
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The people of the demo: visitors at the page, annotators in Label Studio. Seeded, and fallible on purpose."""
+
+import io
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+
+MISTAKES = 0.05  # the share of an annotator's answers that are wrong
+FLAGS, RELABELS = 0.25, 0.25  # the shares of wrong answers that a visitor flags, relabels
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture that a visitor sent, and the answer."""
+
+    prediction_id: str
+    image_id: str
+    truth: str
+    label: str | None
+    release: str | None
+
+
+def digits(seed: int) -> Iterator[tuple[bytes, str]]:
+    """scikit-learn's 1,797 handwritten digits (UCI, 8 x 8 px) in a seeded order, as PNG pictures of 96 px."""
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    order = np.random.default_rng(seed).permutation(len(bunch.images))
+    for index in order:
+        grey = (255 - bunch.images[index] * (255 / 16)).astype(np.uint8)
+        picture = Image.fromarray(grey).resize((96, 96), Image.Resampling.BICUBIC).convert("RGB")
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        yield buffer.getvalue(), str(bunch.target[index])
+
+
+class Visitor:
+    """Sends pictures to the upload page's address and says, now and then, that an answer is wrong."""
+
+    def __init__(self, pages: str, project: str, seed: int) -> None:
+        self._http = httpx.Client(base_url=pages, headers={"Accept": "application/json"}, timeout=60, trust_env=False)
+        self._project = project
+        self._random = random.Random(seed)  # noqa: S311
+
+    def send(self, picture: bytes, truth: str) -> Shown:
+        """Upload one picture; the answer may be that there is no model yet."""
+        response = self._http.post(f"/p/{self._project}/predict", files={"file": ("digit.png", picture, "image/png")})
+        response.raise_for_status()
+        body = response.json()
+        return Shown(body["prediction_id"], body["image_id"], truth, body["label"], body["release"])
+
+    def react(self, shown: Shown) -> str | None:
+        """Flag or relabel a wrong answer, sometimes; returns what was done."""
+        if shown.label is None or shown.label == shown.truth:
+            return None
+        chance = self._random.random()
+        if chance < FLAGS:
+            self._http.post("/feedback", json={"prediction_id": shown.prediction_id}).raise_for_status()
+            return "flagged"
+        if chance < FLAGS + RELABELS:
+            said = {"prediction_id": shown.prediction_id, "label": shown.truth}
+            self._http.post("/label", json=said).raise_for_status()
+            return "relabelled"
+        return None
+
+
+class Annotators:
+    """Answer Label Studio's open tasks through its own API, the oldest first, with some mistakes."""
+
+    def __init__(self, url: str, token: str, project: str, truths: dict[str, str], seed: int) -> None:
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Token {token}"}, timeout=60, trust_env=False
+        )
+        self._project = project
+        self._truths = truths
+        self._classes = sorted(set(truths.values())) or [str(n) for n in range(10)]
+        self._random = random.Random(seed)  # noqa: S311
+        self._queues: dict[str, int] = {}
+
+    def queues(self) -> dict[str, int]:
+        """Label Studio's project numbers by queue, once all four are there."""
+        while len(self._queues) < 4:
+            found = self._http.get("/api/projects", params={"page_size": 100}).raise_for_status().json()["results"]
+            self._queues = {
+                p["title"].split(" / ")[1]: p["id"] for p in found if p["title"].startswith(f"{self._project} / ")
+            }
+            time.sleep(0.5)
+        return self._queues
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """(tasks, answered tasks) of each queue, as Label Studio counts them."""
+        sizes = {}
+        for queue, number in self.queues().items():
+            p = self._http.get(f"/api/projects/{number}").raise_for_status().json()
+            sizes[queue] = (p["task_number"], p["num_tasks_with_annotations"])
+        return sizes
+
+    def answer(self, at_most: int) -> int:
+        """Answer open tasks, the queues in turn; returns how many."""
+        open_tasks = [self._open(number) for number in self.queues().values()]
+        in_turn = [task for tasks in _in_turn(open_tasks) for task in tasks][:at_most]
+        for task in in_turn:
+            truth = self._truths[task["data"]["image_id"]]
+            others = [name for name in self._classes if name != truth]
+            label = self._random.choice(others) if self._random.random() < MISTAKES else truth
+            result = [{"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [label]}}]
+            body = {"result": result, "lead_time": 2.0}
+            self._http.post(f"/api/tasks/{task['id']}/annotations/", json=body).raise_for_status()
+        return len(in_turn)
+
+    def _open(self, number: int) -> list[dict[str, Any]]:
+        query = {"project": number, "fields": "all", "page_size": 500, "only_annotated": "false"}
+        response = self._http.get("/api/tasks", params=query)
+        response.raise_for_status()
+        return [task for task in response.json()["tasks"] if not task["is_labeled"]]
+
+
+def _in_turn(lists: list[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    longest = max((len(entries) for entries in lists), default=0)
+    return ([entries[i] for entries in lists if i < len(entries)] for i in range(longest))
