@@ -1,1 +1,1 @@
-"""`make demo`: the loop turns in front of you. It uses the product only through HTTP, Label Studio and the command line."""
+"""`make demo`: the loop turns in front of you, driven through HTTP, Label Studio and the command line only."""

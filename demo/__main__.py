@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from demo.installation import CHECKOUT, Installation, live_release, started
+from demo.installation import CHECKOUT, Installation, live_release, started, training_runs
 from demo.people import Annotators, Shown, Visitor, digits
 
 PROJECT = "digits"
@@ -64,9 +64,10 @@ def turn(installation: Installation, console: Console) -> list[Round]:
     annotators = Annotators(
         installation.secrets["LABEL_STUDIO_URL"], installation.secrets["LABEL_STUDIO_API_KEY"], PROJECT, truths, SEED
     )
-    rounds = []
+    rounds: list[Round] = []
+    began = time.monotonic()
     for number in range(1, ROUNDS + 1):
-        release = wait_for_live(installation, PROJECT, rounds)
+        release = wait_for_live(installation, PROJECT)
         shown: list[Shown] = []
         reactions = []
         for _ in range(PICTURES):
@@ -78,10 +79,14 @@ def turn(installation: Installation, console: Console) -> list[Round]:
         right = sum(one.label == one.truth for one in shown)
         this = Round(number, release, right, PICTURES, reactions.count("flagged"), reactions.count("relabelled"))
         rounds.append(this)
-        console.print(f"Round {number}: {right} of {PICTURES} right with {release or 'no model'}; annotators answer …")
+        console.print(
+            f"  {time.monotonic() - began:.0f} s: round {number}: {right} of {PICTURES} right with {release or 'no model'}; annotators answer …"
+        )
+        runs = training_runs(installation, PROJECT)
         answered = wait_and_answer(annotators, ANSWERS)
+        console.print(f"  {time.monotonic() - began:.0f} s: {answered} tasks answered")
         if number < ROUNDS:
-            wait_for_release(installation, len(installation.command("releases", PROJECT)["releases"]), answered)
+            wait_for_release(installation, runs, answered)
         this.queues = annotators.sizes()
         made = installation.command("releases", PROJECT)["releases"]
         this.labels_used = made[-1]["answers"] if made else 0
@@ -101,13 +106,11 @@ def wait_and_answer(annotators: Annotators, wanted: int) -> int:
 def wait_for_release(installation: Installation, known: int, answered: int) -> None:
     """Wait until the services have collected the answers and the trainer has judged a candidate on them."""
     began = time.monotonic()
-    while answered and time.monotonic() - began < PATIENCE:
-        if len(installation.command("releases", PROJECT)["releases"]) > known:
-            return
+    while answered and training_runs(installation, PROJECT) <= known and time.monotonic() - began < PATIENCE:
         time.sleep(1)
 
 
-def wait_for_live(installation: Installation, project: str, rounds: list[Round]) -> str | None:
+def wait_for_live(installation: Installation, project: str) -> str | None:
     """Wait until inference serves the release that the records call live; returns it."""
     rows = installation.command("releases", project)["releases"]
     wanted = next((row["release"] for row in rows if row["state"] == "live"), None)
@@ -118,14 +121,16 @@ def wait_for_live(installation: Installation, project: str, rounds: list[Round])
 
 
 def table(rounds: list[Round]) -> Table:
-    """One line a round."""
-    rows = Table(
-        "round", "answered by", "right", "accuracy", "flagged", "relabelled", "labels used", "queues: answered/asked"
-    )
+    """One line a round; of each queue answered / asked."""
+    queues = ("random_sample", "low_confidence", "user_feedback", "user_label")
+    heads = ("round", "answered by", "right", "flagged", "relabelled", "labels used", *queues)
+    rows = Table(*(head.replace(" ", "\n").replace("_", "\n") for head in heads))
     for r in rounds:
-        queues = ", ".join(f"{name} {a}/{n}" for name, (n, a) in (r.queues or {}).items())
-        cells = (r.number, r.release or "nobody yet", f"{r.right}/{r.pictures}", f"{r.right / r.pictures:.2f}")
-        rows.add_row(*map(str, (*cells, r.flagged, r.relabelled, r.labels_used, queues)))
+        sizes = [f"{a}/{n}" for n, a in ((r.queues or {}).get(name, (0, 0)) for name in queues)]
+        right = f"{r.right / r.pictures:.0%}"
+        rows.add_row(
+            *map(str, (r.number, r.release or "nobody", right, r.flagged, r.relabelled, r.labels_used, *sizes))
+        )
     return rows
 
 

@@ -111,3 +111,11 @@ def live_release(installation: Installation, project: str) -> str | None:
     """The release that answers for a project at this moment."""
     said = httpx.get(f"{installation.inference}/v1/releases", timeout=10, trust_env=False).raise_for_status().json()
     return next((entry["release"] for entry in said["releases"] if entry["project"] == project), None)
+
+
+def training_runs(installation: Installation, project: str) -> int:
+    """How many candidates the trainer has judged for a project, by its metrics."""
+    url = f"http://127.0.0.1:{installation.ports['TRAINER']}/metrics"
+    text = httpx.get(url, timeout=10, trust_env=False).raise_for_status().text
+    lines = (line for line in text.splitlines() if line.startswith("closedloop_training_runs_total"))
+    return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if f'project="{project}"' in line))

@@ -21,7 +21,7 @@ EMBEDDED = "embedded"
 OPENCLIP = "openclip:"
 DEFAULT_OPENCLIP = "ViT-B-32"
 HUB_SECONDS = 10.0
-BATCH = 32
+BATCH = 8  # pictures at once: more are no faster on a CPU
 
 # Models of the hub by our name: their architecture in open_clip and their repository. The file is always safetensors.
 HUB = {
@@ -77,7 +77,8 @@ class EmbeddedEncoder:
         weights = dict(zip(ours, theirs, strict=True))
         counters = {n: t for n, t in model.state_dict().items() if n.endswith("num_batches_tracked")}
         model.load_state_dict({**weights, **counters}, strict=True)
-        self._model = model.eval()
+        # Depthwise convolutions are twice as fast on a CPU when channels lie innermost.
+        self._model = model.eval().to(memory_format=torch.channels_last)
         self.digest = hashlib.sha256(f"{_LITE0_SHA256} squash bicubic 224 mean=std=0.5".encode()).hexdigest()
 
     def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -85,7 +86,7 @@ class EmbeddedEncoder:
         arrays = [
             np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC), np.float32) for image in images
         ]
-        batch = torch.from_numpy(np.stack(arrays) / 127.5 - 1.0).permute(0, 3, 1, 2).contiguous()
+        batch = torch.from_numpy(np.stack(arrays) / 127.5 - 1.0).permute(0, 3, 1, 2)  # stays channels-last
         with torch.inference_mode():
             features = self._model.forward_head(self._model.forward_features(batch), pre_logits=True)
         return _unit(features)
