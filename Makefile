@@ -39,6 +39,10 @@ doctor: install ## Look at every part of the running installation.
 env-example: install ## Write .env.example anew from the settings.
 	$(BIN)/python -c "from closedloop.settings import env_example; print(env_example(), end='')" >.env.example
 
+bench: install ## Measure accuracy on a folder of pictures: make bench FOLDER=path (one sub-folder per class).
+	@test -n "$(FOLDER)" || { echo "Say which pictures: make bench FOLDER=path/with/one/sub-folder/per/class" >&2; exit 2; }
+	@exec $(BIN)/python -m bench.accuracy "$(FOLDER)"
+
 clean: ## Remove what was installed; var/ (your data) stays.
 	rm -rf .venv $(LS_ENV) .uv
 

@@ -13,7 +13,7 @@ from demo.people import Annotators, Shown, Visitor, digits
 
 PROJECT = "digits"
 SEED = 7
-ROUNDS, PICTURES, ANSWERS = 4, 100, 90
+ROUNDS, PICTURES, ANSWERS = 4, 80, 70
 PATIENCE = 90  # s for the services to do their part of a round
 
 
@@ -80,7 +80,8 @@ def turn(installation: Installation, console: Console) -> list[Round]:
         this = Round(number, release, right, PICTURES, reactions.count("flagged"), reactions.count("relabelled"))
         rounds.append(this)
         console.print(
-            f"  {time.monotonic() - began:.0f} s: round {number}: {right} of {PICTURES} right with {release or 'no model'}; annotators answer …"
+            f"  {time.monotonic() - began:.0f} s: round {number}: {right} of {PICTURES} right with "
+            f"{release or 'no model'}; annotators answer …"
         )
         runs = training_runs(installation, PROJECT)
         answered = wait_and_answer(annotators, ANSWERS)
@@ -96,7 +97,7 @@ def turn(installation: Installation, console: Console) -> list[Round]:
 def wait_and_answer(annotators: Annotators, wanted: int) -> int:
     """Answer tasks as they arrive in Label Studio, until enough were answered or no more come."""
     answered, last = 0, time.monotonic()
-    while answered < wanted and time.monotonic() - last < 25:
+    while answered < wanted and time.monotonic() - last < 15:
         if done := annotators.answer(wanted - answered):
             answered, last = answered + done, time.monotonic()
         time.sleep(0.5)

@@ -59,7 +59,7 @@ def started(home: Path | None = None, **settings: str) -> Iterator[Installation]
     """Start an installation and wait until it is ready; it ends with the block. Raises RuntimeError with its output."""
     with tempfile.TemporaryDirectory(prefix="closedloop-") as temporary:
         place = home or Path(temporary)
-        ports = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
+        ports: dict[str, int] = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
         env = {
             **os.environ,
             "CLOSEDLOOP_HOME": str(place),

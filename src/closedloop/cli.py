@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from closedloop.errors import ClosedloopError
+from closedloop.logs import configure_logs
 from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import Stores, open_stores
@@ -47,6 +49,7 @@ def _faults(as_json: bool) -> Iterator[None]:
 
 def _opened() -> tuple[Settings, Stores]:
     settings = load_settings()
+    configure_logs("cli", "WARNING", sys.stderr)
     stores = open_stores(settings)
     stores.db.check()
     return settings, stores

@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,15 +66,15 @@ class Dataset:
         return f"{MODELS}/{self.project}/datasets/{self.id}.jsonl"
 
 
-def newest_votes(rows: Iterable[Mapping[str, Any]]) -> list[Vote]:
-    """The votes that count, from every version of every annotation in any order.
+def newest_votes(rows: Iterable[Any]) -> list[Vote]:
+    """The votes that count, from every version (mappings, see `answers.task_annotations`) of every annotation.
 
     Of each annotation its newest version; withdrawn ones never were. Then of each (task, annotator) the newest, and a
     skip or an "unknown" is no vote: who skips after having answered takes the answer back.
     """
     ordered = sorted(rows, key=lambda row: (row["answered_at"], row["annotation_id"]))
     versions = {row["annotation_id"]: row for row in ordered}
-    latest: dict[tuple[str, str], Mapping[str, Any]] = {}
+    latest: dict[tuple[str, str], Any] = {}
     for row in sorted(versions.values(), key=lambda row: (row["answered_at"], row["annotation_id"])):
         if row["state"] != WITHDRAWN:
             latest[row["task_id"], row["annotator"]] = row

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import imagehash
-from PIL import Image, ImageCms, ImageOps
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
 
 from closedloop.errors import BrokenPicture, EmptyUpload, MovingPicture, NotAPicture, TooManyPixels, UploadTooLarge
 
@@ -23,6 +24,17 @@ MAX_SIDE = 20_000  # px; a JPEG ends at 65,500, and nobody photographs a line
 FORMATS = ("JPEG", "PNG", "WEBP")
 JPEG_QUALITY = 92
 ID_LENGTH = 32
+
+# How a picture is turned upright, by the orientation that its EXIF names.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # What Pillow raises on damaged or hostile files, by format and version.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, MemoryError)
@@ -87,7 +99,7 @@ def decode(data: bytes, at_least: int) -> Image.Image:
 def _open(data: bytes, draft: int | None = None) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooManyPixels(
             width="very many", height="very many", limit_mp=MAX_PIXELS // 10**6, side=MAX_SIDE
         ) from None
@@ -97,10 +109,10 @@ def _open(data: bytes, draft: int | None = None) -> Image.Image:
         raise BrokenPicture from None
     if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
         raise TooManyPixels(width=image.width, height=image.height, limit_mp=MAX_PIXELS // 10**6, side=MAX_SIDE)
-    # A phone's JPEG may carry further frames (MPO: depth, previews); its first is the picture.
-    if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
-        raise MovingPicture
     try:
+        # A phone's JPEG may carry further frames (MPO: depth, previews); its first is the picture.
+        if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
+            raise MovingPicture
         if draft:
             image.draft("RGB", (draft, draft))
         image.load()
@@ -116,21 +128,42 @@ def _looks_like_a_picture(data: bytes) -> bool:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Orientation applied, colours in 8-bit sRGB, transparency on white."""
+    """Orientation applied, colours in 8-bit sRGB, transparency on white, no metadata."""
     try:
         profile = image.info.get("icc_profile")
-        image = ImageOps.exif_transpose(image)
-        if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):  # 16-bit greys: keep the upper byte, do not clip
-            image = image.convert("I").point(lambda v: v / 257).convert("L")
+        image = _upright(image)
+        if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+            image = _to_8_bit(image)
         if image.mode in ("RGB", "CMYK", "L") and profile:
             image = _to_srgb(image, profile)
         if image.mode == "P" or "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
             layer = image.convert("RGBA")
             image = Image.new("RGB", layer.size, "white")
             image.paste(layer, mask=layer.getchannel("A"))
-        return image.convert("RGB")
+        image = image.convert("RGB")
     except _DECODE_ERRORS:
         raise BrokenPicture from None
+    image.info = {}  # Pillow would write a comment that it finds here
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says. Nothing else of EXIF is read: much of it is damaged, and none of it is kept."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # whatever the damage is, the pixels are whole
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """A 16-bit grey by its upper byte, which clips nothing; its transparent value becomes an alpha channel."""
+    transparent = image.info.get("transparency")
+    values = np.asarray(image)
+    grey = Image.fromarray((values.clip(0, 65_535) / 257).astype(np.uint8))
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -4,14 +4,17 @@ import logging
 import re
 import sys
 import uuid
+from typing import TextIO
 
+import stamina.instrumentation
 import structlog
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
 
-def configure_logs(part: str, level: str = "INFO") -> None:
-    """Send everything that this process logs, libraries included, to stdout as JSON lines marked with `part`."""
+def configure_logs(part: str, level: str = "INFO", stream: TextIO = sys.stdout) -> None:
+    """Send everything that this process logs, libraries included, to a stream as JSON lines marked with `part`."""
+    stamina.instrumentation.set_on_retry_hooks([])  # what is tried again is said where it is given up
     shared = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -26,7 +29,7 @@ def configure_logs(part: str, level: str = "INFO") -> None:
     def name_part(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {"part": part, **event}
 
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

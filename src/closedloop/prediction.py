@@ -71,16 +71,10 @@ def receive(
         return former
     answer = _ask(inference, project.id, picture.jpeg)
     key = _key(project, picture.id, answer)
-    with stores.db.read() as tx:
-        known = pictures.image(tx, project.id, picture.id)
-    if not known:
-        stores.objects.put(key, picture.jpeg)
+    placed = _place(stores, project.id, picture.id, key, picture.jpeg)
     prediction_id = uuid.uuid4().hex
     with stores.db.write() as tx:
-        added = pictures.add_image(tx, picture.record(project.id, key, "upload", now))
-        if not added and not known and pictures.image(tx, project.id, picture.id)["key"] != key:  # type: ignore[index]
-            # The same picture came twice at once and was called differently: one place for it is enough.
-            asking.promise(tx, "tidy", f"{project.id}/{key.split('/')[2]}/{picture.id}", now)
+        pictures.add_image(tx, picture.record(project.id, key, "upload", now))
         new = pictures.add_prediction(
             tx,
             {
@@ -96,6 +90,8 @@ def receive(
             _record(tx, project, prediction_id, picture.id, answer, now)
         elif new:
             asking.promise(tx, "predict", prediction_id, now)
+        if placed:
+            _keep_one_place(tx, project.id, picture.id, key, now)
     if not new:  # the same request twice at once: the other one was first
         return _by_key(stores, project.id, str(idempotency_key), picture.id)  # type: ignore[return-value]
     return get(stores, prediction_id)
@@ -115,10 +111,11 @@ def answer_pending(stores: Stores, inference: Inference, prediction_id: str, now
     jpeg = stores.objects.get(picture["key"])
     answer = inference.predict(project.id, jpeg)
     key = _key(project, picture["id"], answer)
-    if key != picture["key"] and f"/{UNCLASSIFIED}/" in picture["key"]:
-        stores.objects.put(key, jpeg)
+    placed = _place(stores, project.id, picture["id"], key, jpeg)
     with stores.db.write() as tx:
         _record(tx, project, prediction_id, picture["id"], answer, now)
+        if placed:
+            _keep_one_place(tx, project.id, picture["id"], key, now)
 
 
 def get(stores: Stores, prediction_id: str) -> Prediction:
@@ -167,6 +164,26 @@ def _key(project: Project, image_id: str, answer: Answer | None) -> str:
     return f"{PRODUCTION}/{project.id}/{folder}/{image_id}.jpg"
 
 
+def _place(stores: Stores, project_id: str, image_id: str, key: str, jpeg: bytes) -> bool:
+    """Put a picture where an answer wants it, before any record says that it is there; False where it stays as it is.
+
+    A new picture is put, and one without an answer, since its first answer gives it its place.
+    """
+    with stores.db.read() as tx:
+        known = pictures.image(tx, project_id, image_id)
+    if known and (known["key"] == key or f"/{UNCLASSIFIED}/" not in known["key"]):
+        return False
+    stores.objects.put(key, jpeg)
+    return True
+
+
+def _keep_one_place(tx: Any, project_id: str, image_id: str, key: str, now: dt.datetime) -> None:
+    """Promise to remove the copy just put at `key` where the record names another: the same picture came twice."""
+    row = pictures.image(tx, project_id, image_id)
+    if row and row["key"] != key:
+        asking.promise(tx, "tidy", f"{project_id}/{key.split('/')[2]}/{image_id}", now)
+
+
 def _record(tx: Any, project: Project, prediction_id: str, image_id: str, answer: Answer, now: dt.datetime) -> None:
     """Keep an answer, and everything that follows from it, in the transaction of its picture."""
     first = pictures.newest_answer(tx, project.id, image_id) is None
@@ -198,10 +215,16 @@ def _record(tx: Any, project: Project, prediction_id: str, image_id: str, answer
 
 
 def tidy(stores: Stores, place: str) -> None:
-    """Remove the copy of a picture at `<project>/<folder>/<image id>` if its record names another place."""
+    """Remove the copy of a picture at `<project>/<folder>/<image id>` if its record names another place for good.
+
+    Raises tasks.NotYet while its first answer may still move it: that answer's copy may be there before its record.
+    """
     project_id, _, image_id = place.split("/")
     stale = f"{PRODUCTION}/{place}.jpg"
     with stores.db.read() as tx:
         row = pictures.image(tx, project_id, image_id)
+        settled = row and (f"/{UNCLASSIFIED}/" not in row["key"] or pictures.newest_answer(tx, project_id, image_id))
+    if not settled:
+        raise tasks.NotYet
     if row and row["key"] != stale:
         stores.objects.remove(stale)

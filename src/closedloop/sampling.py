@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from closedloop import queues, tasks
 from closedloop.project import Project
-from closedloop.storage import Stores, asking
+from closedloop.storage import Stores, asking, installation
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ def draw_sample(stores: Stores, project: Project, now: dt.datetime) -> Sample:
     """
     rule = project.random_sample
     with stores.db.write() as tx:
+        installation.lock_project(tx, project.id)  # two draws at once would share a frame and draw too many
         frame = asking.sampling_frame(tx, project.id, queues.RANDOM_SAMPLE, now)
         size = queues.sample_size(len(frame), rule.share, rule.at_least)
         digest = hashlib.sha256(f"{project.id} {now.isoformat()} {len(frame)}".encode()).digest()

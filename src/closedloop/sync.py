@@ -106,10 +106,11 @@ def _hand_over(
 ) -> None:
     """Have Label Studio read the queue's new files, after whatever would stop it was put aside."""
     prefix = tasks.prefix(project.id, queue)
+    there = stores.objects.list(prefix)  # before the records: a task is recorded before its file is put
     with stores.db.read() as tx:
         ours = {tasks.key(project.id, queue, id_) for id_ in asking.task_ids(tx, project.id, queue)}
         new = asking.unsynced(tx, project.id, queue)
-    for listed in stores.objects.list(prefix):
+    for listed in there:
         if listed.key not in ours and listed.key != f"{prefix}/{READY}":
             _quarantine(stores, listed.key, "it is not a task that this installation asked", clock(), done)
     if not new:

@@ -70,7 +70,7 @@ class EmbeddedEncoder:
         if _sha256(path) != _LITE0_SHA256:
             raise EncoderUnavailable(name=EMBEDDED, reason=f"{path} is not the file that this version was made with.")
         given = torch.load(path, weights_only=True, map_location="cpu")
-        model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         # Both list the same layers in the same order under other names.
         ours = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
         theirs = [tensor for name, tensor in given.items() if not name.endswith("num_batches_tracked")]
@@ -107,6 +107,8 @@ class OpenClipEncoder:
         if architecture.endswith(".json"):
             open_clip.add_model_config(Path(architecture))
             architecture = Path(architecture).stem
+        model: Any
+        prepare: Any
         try:
             model, _, prepare = open_clip.create_model_and_transforms(architecture, pretrained=None, load_weights=False)
             tensors = load_file(weights)
@@ -122,8 +124,8 @@ class OpenClipEncoder:
             self._tokenizer = open_clip.get_tokenizer(architecture) if self.knows_words else None
         except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
             raise EncoderUnavailable(name=name, reason=f"{weights}: {str(error)[:500]}") from None
-        self._model: Any = model.eval()
-        self._prepare: Any = prepare
+        self._model = model.eval()
+        self._prepare = prepare
         self.name = name
         size = model.visual.image_size
         self.size = max(size) if isinstance(size, tuple | list) else int(size)

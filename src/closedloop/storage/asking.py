@@ -87,8 +87,10 @@ def last_window_end(tx: sa.Connection, project_id: str) -> dt.datetime | None:
 
 
 def promise(tx: sa.Connection, kind: str, ref: str, now: dt.datetime) -> None:
-    """Put something into the outbox, to be done after this transaction; once for each (kind, ref)."""
-    insert_new(tx, outbox, {"kind": kind, "ref": ref, "created_at": now, "not_before": now, "attempts": 0})
+    """Put something into the outbox, to be done after this transaction; what was done before is done once more."""
+    if not insert_new(tx, outbox, {"kind": kind, "ref": ref, "created_at": now, "not_before": now, "attempts": 0}):
+        again = (outbox.c.kind == kind) & (outbox.c.ref == ref) & outbox.c.done_at.is_not(None)
+        tx.execute(outbox.update().where(again).values(done_at=None, created_at=now, not_before=now, attempts=0))
 
 
 def due(tx: sa.Connection, now: dt.datetime, limit: int) -> Sequence[sa.RowMapping]:

@@ -14,6 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import event, exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from closedloop.errors import DatabaseAway, DatabaseOutdated
@@ -32,8 +33,8 @@ class Database:
         arguments = {"timeout": BUSY_SECONDS} if self.is_sqlite else {"connect_timeout": 5}
         self.engine = sa.create_engine(self.url, connect_args=arguments, pool_pre_ping=not self.is_sqlite)
         if self.is_sqlite:
-            sa.event.listen(self.engine, "connect", _prepare_sqlite)
-            sa.event.listen(self.engine, "begin", _begin_sqlite)
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -113,5 +114,5 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def _away_said_plainly() -> Iterator[None]:
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise DatabaseAway from error

@@ -22,6 +22,11 @@ def project_manifest(tx: sa.Connection, project_id: str) -> dict[str, Any] | Non
     return tx.execute(sa.select(projects.c.manifest).where(projects.c.id == project_id)).scalar()
 
 
+def lock_project(tx: sa.Connection, project_id: str) -> None:
+    """Let nobody else who locks the project go on before this transaction ends (on SQLite every write does so)."""
+    tx.execute(sa.select(projects.c.id).where(projects.c.id == project_id).with_for_update())
+
+
 def project_since(tx: sa.Connection, project_id: str) -> dt.datetime | None:
     """When a project was made."""
     return tx.execute(sa.select(projects.c.created_at).where(projects.c.id == project_id)).scalar()

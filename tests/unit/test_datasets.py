@@ -1,0 +1,92 @@
+"""Which votes count, what they settle, and which pictures are versions of one another."""
+
+import datetime as dt
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from closedloop import datasets
+from closedloop.datasets import Vote
+
+T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def vote(annotator: str, label: str, minute: int = 0, image: str = "a" * 32) -> Vote:
+    return Vote(image, annotator, label, "low_confidence", 1.0, T0 + dt.timedelta(minutes=minute))
+
+
+def row(annotation: str, annotator: str, label: str | None, minute: int, state: str = "answered", task: str = "t1") -> dict:
+    return {
+        "annotation_id": annotation,
+        "annotator": annotator,
+        "label": label,
+        "state": state,
+        "task_id": task,
+        "image_id": "a" * 32,
+        "queue": "low_confidence",
+        "probability": 1.0,
+        "answered_at": T0 + dt.timedelta(minutes=minute),
+    }
+
+
+def labels(rows: list[dict]) -> list[str]:
+    return sorted(v.label for v in datasets.newest_votes(rows))
+
+
+def test_the_majority_settles_and_a_tie_waits():
+    assert datasets.settle([vote("1", "cat"), vote("2", "dog"), vote("3", "cat")])[0] == "cat"
+    assert datasets.settle([vote("1", "cat"), vote("2", "dog")])[0] is None
+    assert datasets.settle([])[0] is None
+
+
+def test_an_annotator_has_one_vote_a_picture_the_newest():
+    assert datasets.settle([vote("1", "cat", 0), vote("1", "dog", 5), vote("1", "cat", 2)])[0] == "dog"
+    assert datasets.settle([vote("1", "cat", 0), vote("1", "cat", 1), vote("2", "dog", 0)])[0] is None
+
+
+def test_an_edited_annotation_counts_once_with_its_newest_version():
+    assert labels([row("7", "1", "cat", 0), row("7", "1", "dog", 3)]) == ["dog"]
+
+
+def test_who_skips_after_answering_takes_the_answer_back():
+    assert labels([row("7", "1", "cat", 0), row("7", "1", None, 3, "skipped")]) == []
+    assert labels([row("7", "1", "cat", 0), row("8", "1", None, 3, "unknown")]) == []
+
+
+def test_a_withdrawn_annotation_never_was_so_the_one_before_counts():
+    assert labels([row("7", "1", "cat", 0), row("8", "1", "dog", 3), row("8", "1", None, 4, "withdrawn")]) == ["cat"]
+
+
+def test_answers_of_two_annotators_both_count():
+    assert labels([row("7", "1", "cat", 0), row("8", "2", "dog", 3)]) == ["cat", "dog"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), st.sampled_from(["cat", "dog"]), st.integers(0, 30),
+       st.sampled_from(["answered", "skipped", "withdrawn", "refused"])), max_size=20), st.randoms())
+def test_the_order_of_collection_does_not_matter(entries, shuffler):
+    rows = [row(str(a), str(a % who), label, 100 * i + minute, state) for i, (a, who, label, minute, state) in enumerate(entries)]
+    shuffled = list(rows)
+    shuffler.shuffle(shuffled)
+    key = lambda v: (v.annotator, v.at)  # noqa: E731
+    assert sorted(datasets.newest_votes(rows), key=key) == sorted(datasets.newest_votes(shuffled), key=key)
+
+
+hashes = st.lists(st.integers(0, 2**64 - 1).map(lambda n: f"{n:016x}"), min_size=1, max_size=25)
+
+
+@given(hashes, st.data())
+def test_near_identical_pictures_share_a_group_and_groups_are_components(phashes, data):
+    # add versions of some pictures: up to four bits flipped
+    for _ in range(data.draw(st.integers(0, 8))):
+        base = int(data.draw(st.sampled_from(phashes)), 16)
+        for bit in data.draw(st.lists(st.integers(0, 63), max_size=4)):
+            base ^= 1 << bit
+        phashes = [*phashes, f"{base:016x}"]
+    groups = datasets.near_identical_groups(phashes)
+    values = [int(text, 16) for text in phashes]
+    near = np.array([[(a ^ b).bit_count() <= datasets.NEAR_IDENTICAL_BITS for b in values] for a in values])
+    reach = near.copy()
+    for _ in range(len(values)):  # transitive closure, the slow and obvious way
+        reach = (reach.astype(int) @ near.astype(int)) > 0
+    assert ((groups[:, None] == groups[None, :]) == reach).all()
