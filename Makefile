@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 LS_ENV := .venv-label-studio
 BIN := .venv/bin
 
-.PHONY: help install run demo test check lint format doctor env-example bench clean
+.PHONY: help install run demo test check lint format doctor env-example bench figures clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ env-example: install ## Write .env.example anew from the settings.
 bench: install ## Measure accuracy on a folder of pictures: make bench FOLDER=path (one sub-folder per class).
 	@test -n "$(FOLDER)" || { echo "Say which pictures: make bench FOLDER=path/with/one/sub-folder/per/class" >&2; exit 2; }
 	@exec $(BIN)/python -m bench.accuracy "$(FOLDER)"
+
+figures: install ## Make the README's pictures again.
+	$(BIN)/python -m demo --plot docs/demo.png
+	$(BIN)/python -m demo.shots
 
 clean: ## Remove what was installed; var/ (your data) stays.
 	rm -rf .venv $(LS_ENV) .uv

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from closedloop import project as projects
 from closedloop.project import Project
 from closedloop.storage import Stores
 from closedloop.storage.database import Database
-from closedloop.storage.objects import Objects
+from closedloop.storage.objects import BUCKETS, Objects
 from demo.installation import Installation, free_ports, started
 
 POSTGRES = os.environ.get("CLOSEDLOOP_TEST_DATABASE_URL", "")
@@ -82,11 +81,11 @@ def start_s3(folder: Path, port: int) -> "subprocess.Popen[bytes]":
 @pytest.fixture
 def objects(s3: tuple[str, Path]) -> Objects:
     """The four buckets, empty."""
-    address, folder = s3
-    for entry in folder.iterdir():
-        shutil.rmtree(entry)
-    store = Objects(address, KEY, SECRET)
+    store = Objects(s3[0], KEY, SECRET)
     store.make_buckets()
+    for bucket in BUCKETS:  # through S3, since the server remembers what it served
+        for listed in store.list(bucket):
+            store.remove(listed.key)
     return store
 
 

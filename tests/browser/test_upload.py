@@ -37,7 +37,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, installation: Install
 
 @pytest.fixture
 def file(tmp_path: Path, picture: Callable[..., bytes], request: pytest.FixtureRequest) -> Path:
-    path = tmp_path / "<b>picture</b>.png"
+    path = tmp_path / "<b>picture.png"
     path.write_bytes(picture(abs(hash(request.node.name)) % 10_000))
     return path
 
@@ -46,7 +46,7 @@ def answer_of(page: Page, file: Path):
     page.set_input_files("#file", file)
     answer = page.locator("#answer .answer")
     expect(answer).to_be_visible(timeout=20_000)
-    expect(answer.locator(".label")).to_have_text(re.compile("round|square"), timeout=20_000)
+    expect(answer.locator("p.label")).to_have_text(re.compile("round|square"), timeout=20_000)
     return answer
 
 

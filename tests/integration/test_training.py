@@ -1,0 +1,199 @@
+"""Training from settled answers to a judged release, on real records and a real store.
+
+Embeddings are made by hand and lie in the cache, so no encoder is loaded; everything else is the real thing.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from closedloop import datasets, installations, releases, training
+from closedloop.errors import BadArtefact, LeaseLost, LeaseTaken, NothingToRollBack, TooFewAnswers
+from closedloop.installations import ChosenEncoder
+from closedloop.models import artefact
+from closedloop.project import CLASSIFIER
+from closedloop.storage import answers, installation, pictures, registry
+from tests.conftest import START
+
+ENCODER = ChosenEncoder("embedded", "e" * 64, 16, False, "for a test", START.isoformat())
+
+
+@pytest.fixture
+def answered(stores, project, clock):
+    """`answered(n, noise)`: n more imported pictures with answers, whose vectors show their class, more or less."""
+    random = np.random.default_rng(0)
+    with stores.db.write() as tx:
+        installations.choose_encoder(tx, ENCODER, START)
+    count = 0
+
+    def add(n: int, noise: float = 0.3, wrong: bool = False) -> None:
+        nonlocal count
+        with stores.db.write() as tx:
+            for _ in range(n):
+                image_id, number = f"{count:032x}", count % 3
+                count += 1
+                vector = np.eye(3, 16)[number] + noise * random.standard_normal(16)
+                vector = (vector / np.linalg.norm(vector)).astype("<f4")
+                row = {
+                    "project_id": project.id,
+                    "id": image_id,
+                    "key": f"production/pets/class_00/{image_id}.jpg",
+                    "sha256": image_id * 2,
+                    "phash": f"{int(random.integers(0, 2**63)):016x}",
+                    "width": 1,
+                    "height": 1,
+                    "bytes": 1,
+                    "source": "import",
+                    "arrived_at": clock(),
+                }
+                pictures.add_image(tx, row)
+                of = {"project_id": project.id, "image_id": image_id}
+                pictures.add_embeddings(tx, [{**of, "encoder": ENCODER.digest, "vector": vector.tobytes()}])
+                label = project.classes[(number + wrong) % 3]
+                answers.add_import(tx, {**of, "label": label, "at": clock()})
+
+    return add
+
+
+def live(stores) -> str | None:
+    with stores.db.read() as tx:
+        row = registry.live_release(tx, "pets", CLASSIFIER)
+    return row["id"] if row else None
+
+
+def test_a_first_release_goes_live_and_its_card_says_all(stores, project, clock, answered):
+    answered(60)
+    made = training.train(stores, project, clock)
+    assert made.passed
+    assert live(stores) == made.release
+    folder = artefact.place("pets", CLASSIFIER, made.release)
+    card = json.loads(stores.objects.get(f"{folder}/card.json"))
+    assert card["classes"] == ["cat", "dog", "owl"]
+    assert card["encoder"]["digest"] == ENCODER.digest
+    assert card["metrics"]["accuracy_95"][0] < card["metrics"]["accuracy"] < card["metrics"]["accuracy_95"][1]
+    assert card["gate"]["against"] == "commonest class"
+    assert {"rule", "error", "only_candidate_right", "probability_better"} <= set(card["gate"])
+    frozen = stores.objects.get(f"models/pets/datasets/{card['dataset']['id']}.jsonl").decode().splitlines()
+    assert len(frozen) == 61
+
+
+def test_the_same_answers_train_the_same_bytes(stores, project, clock, answered):
+    answered(45)
+    first, second = training.train(stores, project, clock), training.train(stores, project, clock)
+    weights = [stores.objects.get(f"{artefact.place('pets', CLASSIFIER, m.release)}/model.safetensors") for m in (first, second)]
+    assert weights[0] == weights[1]
+
+
+def test_a_worse_candidate_is_refused_kept_and_never_live(stores, project, clock, answered):
+    answered(60)
+    good = training.train(stores, project, clock).release
+    answered(60)  # what live is judged on as well
+    answered(160, noise=3.0, wrong=True)
+    rows_before = len(releases.listing(stores, "pets"))
+    made = training.train(stores, project, clock)
+    if made.passed:
+        pytest.fail(f"the gate let a candidate pass that learnt from nonsense: {made.reason}")
+    assert live(stores) == good
+    refused = releases.listing(stores, "pets")[-1]
+    assert len(releases.listing(stores, "pets")) == rows_before + 1
+    assert refused["state"] == "refused"
+    assert "right of" in refused["reason"]
+    assert stores.objects.exists(f"{artefact.place('pets', CLASSIFIER, made.release)}/{artefact.MANIFEST}")
+
+
+def test_noise_never_beats_the_commonest_class(stores, project, clock, answered):
+    answered(90, noise=50.0)
+    made = training.train(stores, project, clock)
+    assert made.card["metrics"]["accuracy"] < 0.55
+    assert made.passed == (made.card["gate"]["only_candidate_right"] > made.card["gate"]["only_baseline_right"])
+
+
+def test_too_few_answers_say_how_many_are_needed(stores, project, clock, answered):
+    answered(6)
+    with pytest.raises(TooFewAnswers, match="has 6 usable answers"):
+        training.train(stores, project, clock)
+
+
+def test_new_answers_are_counted_since_the_last_judged_dataset(stores, project, clock, answered):
+    answered(30)
+    assert datasets.count_new(stores, project, CLASSIFIER) == 30
+    training.train(stores, project, clock)
+    assert datasets.count_new(stores, project, CLASSIFIER) == 0
+    answered(7)
+    assert datasets.count_new(stores, project, CLASSIFIER) == 7
+
+
+def test_rollback_goes_back_one_release_at_a_time(stores, project, clock, answered):
+    made = []
+    for _ in range(3):
+        answered(40, noise=0.1)
+        made.append(training.train(stores, project, clock))
+    assert all(m.passed for m in made)
+    names = [m.release for m in made]
+    assert releases.rollback(stores, "pets", CLASSIFIER, clock()) == (names[2], names[1])
+    assert live(stores) == names[1]
+    assert releases.rollback(stores, "pets", CLASSIFIER, clock()) == (names[1], names[0])
+    with pytest.raises(NothingToRollBack):
+        releases.rollback(stores, "pets", CLASSIFIER, clock())
+    assert live(stores) == names[0]
+
+
+def test_only_one_trains_a_project_at_a_time(stores, project, clock, answered):
+    answered(30)
+    with stores.db.write() as tx:
+        installation.take_lease(tx, "train:pets:classifier", "another", clock(), clock.now.replace(year=2027))
+    with pytest.raises(LeaseTaken):
+        training.train(stores, project, clock)
+
+
+def test_a_trainer_that_was_paused_too_long_cannot_release(stores, project, clock, answered, monkeypatch):
+    answered(30)
+    write = training.write
+
+    def slow_write(*arguments):
+        card = write(*arguments)
+        later = clock.forward(minutes=10)  # meanwhile the lease ran out and another took it
+        with stores.db.write() as tx:
+            assert installation.take_lease(tx, "train:pets:classifier", "another", later, later.replace(year=2027))
+        return card
+
+    monkeypatch.setattr(training, "write", slow_write)
+    with pytest.raises(LeaseLost):
+        training.train(stores, project, clock)
+    assert live(stores) is None
+    assert releases.listing(stores, "pets") == []
+
+
+@pytest.mark.parametrize("survives", [1, 2])
+def test_a_run_that_is_killed_while_writing_leaves_no_release_and_the_next_one_finishes_it(
+    stores, project, clock, answered, survives, monkeypatch
+):
+    answered(45)
+    put, written = stores.objects.put, []
+
+    def put_until_killed(key: str, data: bytes) -> None:
+        if "classifier" in key and len(written) == survives:
+            raise KeyboardInterrupt
+        if "classifier" in key:
+            written.append(key)
+        put(key, data)
+
+    monkeypatch.setattr(stores.objects, "put", put_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(stores, project, clock)
+    monkeypatch.undo()
+    assert releases.listing(stores, "pets") == []
+    assert not any(entry.key.endswith(artefact.MANIFEST) for entry in stores.objects.list("models/pets"))
+    made = training.train(stores, project, clock)
+    assert live(stores) == made.release
+    assert len([e for e in stores.objects.list("models/pets") if e.key.endswith(artefact.MANIFEST)]) == 1
+
+
+def test_a_live_release_that_was_tampered_with_is_not_compared_with(stores, project, clock, answered):
+    answered(45)
+    first = training.train(stores, project, clock)
+    stores.objects.put(f"{artefact.place('pets', CLASSIFIER, first.release)}/model.safetensors", b"evil")
+    answered(45)
+    with pytest.raises(BadArtefact, match="not what the manifest says"):
+        training.train(stores, project, clock)
