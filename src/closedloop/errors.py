@@ -230,6 +230,13 @@ class EncoderUnavailable(ClosedloopError):
     status = 503
 
 
+class NoEncoderYet(ClosedloopError):
+    """No encoder was chosen yet. Start the inference service once: it chooses one."""
+
+    code = "no_encoder_yet"
+    status = 503
+
+
 class EncoderNotSwitched(ClosedloopError):
     """The encoder stays {current}: with {name}, {reason}."""
 

@@ -4,7 +4,7 @@ import datetime as dt
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from closedloop.errors import EncoderUnavailable
+from closedloop.errors import NoEncoderYet
 from closedloop.storage import Stores, installation
 
 _ENCODER = "encoder"
@@ -34,12 +34,10 @@ def chosen_encoder(stores: Stores) -> ChosenEncoder | None:
 
 
 def encoder(stores: Stores) -> ChosenEncoder:
-    """The recorded choice; raises EncoderUnavailable where none was made yet."""
+    """The recorded choice; raises NoEncoderYet."""
     chosen = chosen_encoder(stores)
     if chosen is None:
-        raise EncoderUnavailable(
-            name="", reason="none was chosen yet. Start the inference service once: it chooses one."
-        )
+        raise NoEncoderYet
     return chosen
 
 

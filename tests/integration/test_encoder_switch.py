@@ -1,0 +1,90 @@
+"""Changing the encoder: every project must get a release that is not worse, or nothing changes."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from closedloop import encoder_switch, image, importing, installations, project as projects, releases, training
+from closedloop.errors import EncoderNotSwitched
+from closedloop.installations import ChosenEncoder
+from closedloop.models import encoder as encoders
+from closedloop.storage import pictures
+from tests.conftest import START
+from tests.unit.test_encoder import tiny
+
+__all__ = ["tiny"]
+
+MANIFEST = "{id: shapes, title: Shapes, kind: classification, classes: [round, square]}"
+
+
+@pytest.fixture
+def shapes(stores, clock, tmp_path):
+    """A project with a release on the embedded encoder, from real pictures."""
+    project = projects.parse_manifest(MANIFEST)
+    projects.add(stores, project, START)
+    random = np.random.default_rng(0)
+    for name in project.classes:
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            picture = Image.new("RGB", (96, 96), tuple(int(v) for v in random.integers(180, 255, 3)))
+            x, y = (int(v) for v in random.integers(4, 30, 2))
+            draw = ImageDraw.Draw(picture)
+            (draw.ellipse if name == "round" else draw.rectangle)((x, y, x + 50, y + 50), fill=(40, 20, number * 9))
+            picture.save(tmp_path / name / f"{number}.png")
+    done = importing.run(stores, project, tmp_path, clock)
+    assert (done.added, done.skipped) == (24, [])
+    tower = encoders.load("embedded")
+    chosen = ChosenEncoder("embedded", tower.digest, 1280, False, "", "")
+    with stores.db.write() as tx:
+        installations.choose_encoder(tx, chosen, START)
+    assert training.train(stores, project, clock).passed
+    return project
+
+
+def test_a_worse_encoder_is_refused_and_nothing_changes(stores, shapes, clock, tiny):
+    before = (installations.chosen_encoder(stores), releases.listing(stores, "shapes"))
+    with pytest.raises(EncoderNotSwitched, match="shapes was refused"):
+        encoder_switch.use(stores, tiny, clock)  # random weights
+    assert (installations.chosen_encoder(stores), releases.listing(stores, "shapes")) == before
+
+
+def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes, clock, tiny, monkeypatch):
+    monkeypatch.setattr(releases, "judge", _generous(releases.judge))
+    chosen = encoder_switch.use(stores, tiny, clock)
+    assert installations.chosen_encoder(stores) == chosen
+    assert chosen.name == tiny
+    rows = releases.listing(stores, "shapes")
+    assert [row["state"] for row in rows] == ["retired", "live"]
+    with stores.db.read() as tx:
+        ids = [f.image_id for f in training.datasets.settled_items(stores, shapes)]
+        assert len(pictures.embeddings_of(tx, "shapes", chosen.digest, ids)) == 24
+
+
+def test_importing_again_adds_nothing_and_names_what_is_no_picture(stores, shapes, clock, tmp_path):
+    (tmp_path / "round" / "notes.txt").write_text("not a picture")
+    (tmp_path / "oval").mkdir()
+    again = importing.run(stores, shapes, tmp_path, clock)
+    assert (again.added, again.known) == (0, 24)
+    assert len(again.skipped) == 1
+    assert "round/notes.txt" in again.skipped[0]
+    assert again.not_classes == ["oval"]
+
+
+def _generous(judge):
+    """The gate, as if the candidate were always right: random weights would never pass the real one."""
+
+    def always(candidate, baseline, against):
+        return judge([True] * len(candidate), baseline, against)
+
+    return always
+
+
+def test_a_stored_import_is_what_an_upload_would_store(stores, shapes, tmp_path):
+    file = next((tmp_path / "round").glob("*.png"))
+    picture = image.accept(file.read_bytes())
+    with stores.db.read() as tx:
+        row = pictures.image(tx, "shapes", picture.id)
+    assert stores.objects.get(row["key"]) == picture.jpeg
+    assert Image.open(io.BytesIO(picture.jpeg)).format == "JPEG"

@@ -1,0 +1,192 @@
+"""What inference serves: it follows the releases, never a bad one, and goes on with records and store away."""
+
+import datetime as dt
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from closedloop import installations, releases, training
+from closedloop.errors import EncoderUnavailable, UnknownProject
+from closedloop.models import artefact
+from closedloop.models import encoder as encoders
+from closedloop.project import CLASSIFIER
+from closedloop.storage import Stores, answers, pictures
+from closedloop.storage.database import Database
+from closedloop.storage.objects import Objects
+from inference_api import serving as module
+from inference_api.serving import Serving
+from tests.conftest import START
+
+
+def jpeg(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((64, 48)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def wait_for(condition, seconds: float = 20.0):
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.1)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """`serve(stores)`: a running Serving on the same disk each time."""
+    running: list[Serving] = []
+
+    def start(stores: Stores) -> Serving:
+        one = Serving(lambda: stores, "embedded", tmp_path / "inference", lambda: dt.datetime.now(dt.UTC))
+        one.start()
+        running.append(one)
+        return one
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture(scope="module")
+def tower() -> encoders.Encoder:
+    return encoders.load("embedded")
+
+
+@pytest.fixture
+def train(stores, project, clock, tower):
+    """`train()`: ten more answered pictures of each class, then a release."""
+    seeds = iter(range(10_000))
+
+    def run() -> str:
+        with stores.db.write() as tx:
+            for _ in range(30):
+                seed = next(seeds)
+                image_id = f"{seed:032x}"
+                colour = [(220, 30, 30), (30, 220, 30), (30, 30, 220)][seed % 3]
+                shade = np.random.default_rng(seed).integers(-30, 30, 3)
+                vector = tower.embed([Image.new("RGB", (32, 32), tuple(int(v) for v in np.clip(colour + shade, 0, 255)))])[0]
+                row = {
+                    "project_id": project.id,
+                    "id": image_id,
+                    "key": f"production/pets/class_00/{image_id}.jpg",
+                    "sha256": image_id * 2,
+                    "phash": f"{int(np.random.default_rng(seed).integers(0, 2**63)):016x}",
+                    "width": 1,
+                    "height": 1,
+                    "bytes": 1,
+                    "source": "import",
+                    "arrived_at": START,
+                }
+                pictures.add_image(tx, row)
+                of = {"project_id": project.id, "image_id": image_id}
+                pictures.add_embeddings(tx, [{**of, "encoder": tower.digest, "vector": vector.astype("<f4").tobytes()}])
+                answers.add_import(tx, {**of, "label": project.classes[seed % 3], "at": START})
+        made = training.train(stores, project, clock)
+        assert made.passed, made.reason
+        return made.release
+
+    return run
+
+
+def served(one: Serving) -> str | None:
+    return one.predict("pets", jpeg(1))["release"]
+
+
+def ready(one: Serving) -> bool:
+    try:
+        return "pets" in one.snapshot().projects
+    except EncoderUnavailable:
+        return False
+
+
+def test_the_first_start_chooses_an_encoder_and_records_it(stores, project, serve):
+    one = serve(stores)
+    wait_for(lambda: ready(one))
+    chosen = installations.chosen_encoder(stores)
+    assert (chosen.name, chosen.digest) == ("embedded", one.snapshot().encoder.digest)
+    said = one.predict("pets", jpeg(1))
+    assert (said["label"], said["release"]) == (None, None)
+    assert set(said["probabilities"].values()) == {1 / 3}
+    with pytest.raises(UnknownProject):
+        one.predict("nobody", jpeg(1))
+
+
+def test_a_new_release_and_a_rollback_are_followed_without_dropping_a_request(stores, project, serve, train, clock):
+    one = serve(stores)
+    wait_for(lambda: ready(one))
+    faults: list[Exception] = []
+    said: set[str | None] = set()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                said.add(served(one))
+            except Exception as error:
+                faults.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    first = train()
+    wait_for(lambda: served(one) == first)
+    second = train()
+    wait_for(lambda: served(one) == second)
+    releases.rollback(stores, "pets", CLASSIFIER, clock())
+    wait_for(lambda: served(one) == first)
+    over.set()
+    asking.join()
+    assert not faults
+    assert said == {None, first, second}
+    assert one.predict("pets", jpeg(1))["label"] in project.classes
+
+
+def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(stores, project, serve, train, monkeypatch):
+    one = serve(stores)
+    wait_for(lambda: ready(one))
+    first = train()
+    wait_for(lambda: ready(one) and served(one) == first)
+    put = stores.objects.put
+
+    def spoil(key: str, data: bytes) -> None:
+        put(key, data[:-1] + b"\x7f" if key.endswith(artefact.WEIGHTS) else data)
+
+    monkeypatch.setattr(stores.objects, "put", spoil)
+    train()
+    wait_for(lambda: one.snapshot().problems)
+    assert "not what the manifest says" in one.snapshot().problems["pets"]
+    assert served(one) == first
+    assert one.describe()["releases"][0]["problem"]
+
+
+def test_it_starts_from_disk_with_records_and_store_away(stores, project, serve, train):
+    one = serve(stores)
+    wait_for(lambda: ready(one))
+    release = train()
+    wait_for(lambda: ready(one) and served(one) == release)
+    before = one.predict("pets", jpeg(2))
+    one.stop()
+    gone = Stores(Database("sqlite:////nowhere/closedloop.db"), Objects("http://127.0.0.1:9", "no", "body"))
+    again = serve(gone)
+    wait_for(lambda: ready(again))
+    assert again.predict("pets", jpeg(2)) == before
+    assert any("cannot be read" in notice for notice in again.describe()["notices"])
+
+
+def test_weights_that_are_not_the_recorded_ones_are_not_used(stores, project, serve):
+    with stores.db.write() as tx:
+        wrong = installations.ChosenEncoder("embedded", "f" * 64, 1280, False, "", "")
+        installations.choose_encoder(tx, wrong, START)
+    one = serve(stores)
+    wait_for(lambda: one._away is not None)
+    with pytest.raises(EncoderUnavailable, match="not those that this installation was made with"):
+        one.snapshot()
