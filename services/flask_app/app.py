@@ -2,6 +2,7 @@
 
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter
+from werkzeug.exceptions import NotFound
 
 from closedloop import health
 from closedloop.errors import CrossSite
@@ -49,6 +50,8 @@ def create_app(settings: Settings) -> Flask:
             "same-site",
         ):
             raise CrossSite
+        if "\0" in request.path:  # no name has one, and Postgres refuses to look for it
+            raise NotFound
 
     @app.after_request
     def finish(response: Response) -> Response:

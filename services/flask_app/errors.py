@@ -1,6 +1,7 @@
 """Every error in one shape: JSON for programs, a fragment for htmx, a page for people."""
 
 from flask import Flask, Response, g, make_response, render_template, request
+from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from closedloop.errors import ClosedloopError, UploadTooLarge
@@ -43,9 +44,12 @@ def register(app: Flask) -> None:
 
 
 def _answer(text: str, code: str, status: int) -> Response:
+    has_addresses = (
+        request_ctx.url_adapter is not None
+    )  # a page has links, and a rubbish Host leaves nowhere to link to
     if "HX-Request" in request.headers:
         answer = make_response(render_template("_error.html", error=text), status)
-    elif context.is_navigation() and not context.wants_json():
+    elif has_addresses and context.is_navigation() and not context.wants_json():
         answer = make_response(
             render_template("error.html", error=text, status=status, request_id=g.get("request_id", "")), status
         )

@@ -35,7 +35,7 @@ class NotJson(ClosedloopError):
 
 class _Flag(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
-    prediction_id: str = Field(max_length=64)
+    prediction_id: str = Field(max_length=64, pattern=r"^[^\x00]*$")
 
 
 class _Label(_Flag):

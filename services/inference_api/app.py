@@ -10,11 +10,13 @@ from typing import Any
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from swagger_ui_bundle import swagger_ui_path
 
 from closedloop.errors import BadRequest, ClosedloopError, UploadTooLarge
@@ -29,6 +31,31 @@ MAX_WAITING = 64  # requests; beyond it 503 at once
 PICTURE = {
     "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 }
+
+_HTTP_ERRORS = {
+    404: ("not_found", "There is nothing at this address. /docs lists what there is."),
+    405: ("method_not_allowed", "This address does not answer to that method. /docs lists what there is."),
+    503: ("busy", "Too many pictures are waiting. Try again in a moment."),
+}
+
+
+class Fault(BaseModel):
+    """The one shape of every error."""
+
+    ok: bool = False
+    error: str  # for a person
+    code: str  # for a program
+
+
+_FAULTS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Fault, "description": "The body holds no picture"},
+    404: {"model": Fault, "description": "Unknown project"},
+    413: {"model": Fault, "description": "Too many bytes or pixels"},
+    415: {"model": Fault, "description": "Not a JPEG, PNG or WebP"},
+    422: {"model": Fault, "description": "A picture that cannot be used, or a query that is not valid"},
+    503: {"model": Fault, "description": "Not ready, or too many pictures are waiting"},
+}
+_AWAY: dict[int | str, dict[str, Any]] = {503: _FAULTS[503]}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -65,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def ask(request: Request, method: Any, *arguments: Any) -> Any:
         nonlocal under_way
         if under_way >= MAX_WAITING:
-            raise HTTPException(503, "Too many pictures are waiting. Try again in a moment.", {"Retry-After": "1"})
+            raise HTTPException(503, headers={"Retry-After": "1"})
         under_way += 1
         waiting.set(under_way)
         started = time.perf_counter()
@@ -77,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
             under_way -= 1
             waiting.set(under_way)
 
-    @app.post("/v1/predict", openapi_extra=PICTURE)
+    @app.post("/v1/predict", openapi_extra=PICTURE, responses=_FAULTS)
     async def predict(request: Request, project: str = Query(max_length=40), vector: bool = False) -> dict[str, Any]:
         """The live release's answer about the body's picture; `vector=true` adds its embedding (base64 float32)."""
         answer = await ask(request, serving.predict, project)
@@ -86,13 +113,13 @@ def create_app(settings: Settings) -> FastAPI:
             del answer["vector"]
         return answer
 
-    @app.post("/v1/embed", openapi_extra=PICTURE)
+    @app.post("/v1/embed", openapi_extra=PICTURE, responses=_FAULTS)
     async def embed(request: Request) -> dict[str, Any]:
         """The unit vector of the picture in the body, and the digest of the encoder that made it."""
         values, snapshot = await ask(request, serving.embed)
         return {"ok": True, "encoder": snapshot.chosen.digest, "vector": [float(v) for v in values]}
 
-    @app.get("/v1/releases")
+    @app.get("/v1/releases", responses=_AWAY)
     async def releases() -> dict[str, Any]:
         """Which release answers for each project, the encoder, and what everyone should know about both."""
         return serving.describe()
@@ -102,13 +129,13 @@ def create_app(settings: Settings) -> FastAPI:
         """The process runs."""
         return {"ok": True}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=_AWAY)
     async def readyz() -> JSONResponse:
         """Whether pictures can be answered."""
         said = readiness({"encoder": serving.snapshot})
         return JSONResponse(said, status_code=200 if said["ok"] else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus text."""
         text, kind = metrics_text(registry)
@@ -131,8 +158,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method_not_allowed", 503: "busy"}.get(error.status_code, "bad_request")
-        return JSONResponse({"ok": False, "error": str(error.detail), "code": code}, error.status_code, error.headers)
+        code, text = _HTTP_ERRORS.get(error.status_code, ("bad_request", f"The request was refused: {error.detail}."))
+        return JSONResponse({"ok": False, "error": text, "code": code}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -153,11 +180,14 @@ async def _body(request: Request) -> bytes:
     if announced.isdigit() and int(announced) > MAX_BODY:
         raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise BadRequest(reason="the connection ended before the picture was whole") from None
     if not chunks:
         raise BadRequest(reason="the body holds no picture")
     return b"".join(chunks)

@@ -9,7 +9,7 @@ import json
 import uuid
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from closedloop.project import UNKNOWN, Project
 from closedloop.project import get as get_project
@@ -53,6 +53,13 @@ class TaskData(_Part):
     timestamp: str
     inclusion_probability: float = Field(gt=0, le=1)
     options: list[Option] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _image_is_its_own(self) -> "TaskData":
+        folder, file = f"s3://production/{self.project}/", f"/{self.image_id}.jpg"
+        if not (self.image.startswith(folder) and self.image.endswith(file)):
+            raise ValueError("the image is not that of this task")
+        return self
 
 
 class Suggestion(_Part):

@@ -47,6 +47,8 @@ def train(
 ) -> Outcome:
     """Train a candidate on everything that is settled, judge it, and release it if it passes.
 
+    Where the live release has learnt exactly these answers, it is returned and nothing is made.
+
     Raises TooFewAnswers, LeaseTaken while the project is trained by another process, LeaseLost if this one was paused
     for so long that another took over (then nothing is released), StoreAway, DatabaseAway, EncoderUnavailable.
     """
@@ -54,6 +56,8 @@ def train(
         chosen = installations.encoder(stores)
         dataset = datasets.freeze(stores, project, head, clock())
         check_enough(project, dataset)
+        if standing := _already_live(stores, project, head, dataset, chosen):
+            return standing
         vectors = vectors_of(
             stores,
             project.id,
@@ -71,6 +75,17 @@ def train(
             lease.check(tx)
             record(tx, project.id, head, number, dataset, chosen, made, verdict, clock())
     return Outcome(made["release"], verdict.passed, verdict.reason, made)
+
+
+def _already_live(
+    stores: Stores, project: Project, head: str, dataset: Dataset, chosen: ChosenEncoder
+) -> Outcome | None:
+    """The live release, where it has learnt exactly these answers: there is nothing to train or to judge."""
+    with stores.db.read() as tx:
+        live = registry.live_release(tx, project.id, head)
+    if live is None or (live["dataset_id"], live["encoder"]) != (dataset.id, chosen.digest):
+        return None
+    return Outcome(live["id"], True, "nothing is new since the live release, which stays", live["card"])
 
 
 def check_enough(project: Project, dataset: Dataset) -> None:

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from closedloop import datasets, installations, releases, training
+from closedloop import datasets, embedding, installations, releases, training
 from closedloop.errors import BadArtefact, LeaseLost, LeaseTaken, NothingToRollBack, TooFewAnswers
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
@@ -80,9 +80,20 @@ def test_a_first_release_goes_live_and_its_card_says_all(stores, project, clock,
 
 def test_the_same_answers_train_the_same_bytes(stores, project, clock, answered):
     answered(45)
+    made = training.train(stores, project, clock)
+    dataset = datasets.freeze(stores, project, CLASSIFIER, clock())
+    ids = [item.image_id for item in dataset.items]
+    vectors = embedding.vectors_of(stores, "pets", ids, ENCODER.digest, lambda: pytest.fail("nothing is embedded twice"))
+    fitted, _, _ = training.fit_dataset(project, dataset, vectors)
+    place = artefact.place("pets", CLASSIFIER, made.release)
+    assert stores.objects.get(f"{place}/model.safetensors") == artefact.weights_bytes(fitted.head)
+
+
+def test_where_nothing_is_new_the_live_release_stays(stores, project, clock, answered):
+    answered(45)
     first, second = training.train(stores, project, clock), training.train(stores, project, clock)
-    weights = [stores.objects.get(f"{artefact.place('pets', CLASSIFIER, m.release)}/model.safetensors") for m in (first, second)]
-    assert weights[0] == weights[1]
+    assert (second.release, second.passed) == (first.release, True)
+    assert len(releases.listing(stores, "pets")) == 1
 
 
 def test_a_worse_candidate_is_refused_kept_and_never_live(stores, project, clock, answered):
