@@ -58,7 +58,7 @@ clean: ## Remove what was installed; var/ (your data) stays.
 
 .venv/.installed: pyproject.toml uv.lock | $(if $(filter .uv/%,$(UV)),$(UV))
 	@echo "Installing Closedloop (about 6 GB with PyTorch, once) …"
-	@$(UV) sync --locked --extra local --compile-bytecode
+	@$(UV) sync --locked --extra local --compile-bytecode $(if $(filter-out python3,$(PYTHON)),--python $(PYTHON))
 	@touch $@
 
 $(LS_ENV)/.installed: label_studio/requirements.lock | .venv/.installed

@@ -27,7 +27,7 @@ class Round:
     pictures: int
     flagged: int
     relabelled: int
-    labels_used: int = 0  # by the newest release at the end of the round
+    labels_used: int = 0  # by the live release at the end of the round
     queues: dict[str, tuple[int, int]] | None = None  # (tasks, answered) at the end of the round
 
 
@@ -90,7 +90,8 @@ def turn(installation: Installation, console: Console) -> list[Round]:
             wait_for_release(installation, runs, answered)
         this.queues = annotators.sizes()
         made = installation.command("releases", PROJECT)["releases"]
-        this.labels_used = made[-1]["answers"] if made else 0
+        live = [row for row in made if row["state"] == "live"]
+        this.labels_used = live[-1]["answers"] if live else 0
     return rounds
 
 

@@ -5,6 +5,7 @@ files, manifests, encoder), so that the service starts and answers with storage 
 """
 
 import base64
+import contextlib
 import datetime as dt
 import json
 import os
@@ -19,7 +20,7 @@ import numpy as np
 
 from closedloop import installations
 from closedloop import project as projects
-from closedloop.errors import BadArtefact, ClosedloopError, EncoderUnavailable, UnknownProject
+from closedloop.errors import BadArtefact, ClosedloopError, EncoderUnavailable, StoreAway, UnknownProject
 from closedloop.image import decode
 from closedloop.installations import ChosenEncoder
 from closedloop.logs import get_logger
@@ -153,11 +154,11 @@ class Serving:
                 if self._away != str(error):
                     get_logger().warning("records not read", reason=str(error))
                 self._away = str(error)
-                if self._snapshot is None:
-                    self._load_last_known()
+                self._fall_back()
             except Exception as error:
                 get_logger().exception("releases not followed")
                 self._away = f"{type(error).__name__}: {error}"
+                self._fall_back()
             self._over.wait(LOOK_EVERY)
 
     def _look(self) -> None:
@@ -179,12 +180,12 @@ class Serving:
         for project in projects.all_projects(stores):
             try:
                 served[project.id] = self._serve(project, live.get(project.id), former.get(project.id), encoder, chosen)
-            except (BadArtefact, ClosedloopError) as error:
-                # A release that cannot be used never serves: who answered until now goes on.
+            except Exception as error:
+                # A release that cannot be used never serves: who answered until now goes on, over a restart too.
                 problems[project.id] = str(error)
                 if not now or now.problems.get(project.id) != str(error):
                     get_logger().error("release not served", project=project.id, reason=str(error))
-                served[project.id] = former.get(project.id) or Served(project)
+                served[project.id] = former.get(project.id) or self._last_known(project, encoder, chosen)
         new = Snapshot(encoder, chosen, served, problems)
         if now is None or (now.chosen, now.projects, now.problems) != (chosen, served, problems):
             self._snapshot = new
@@ -203,33 +204,34 @@ class Serving:
             return Served(project)
         if former and former.release == release:
             return former if former.project == project else replace(former, project=project)
-        ready = artefact.unpack(
-            self._files(project.id, release), project.id, CLASSIFIER, release, chosen.digest, encoder.dimension
-        )
+        ready = self._read(project.id, release, encoder, chosen)
         return Served(project, release, ready.classes, ready.head)
 
-    def _files(self, project_id: str, release: str) -> dict[str, bytes]:
-        """A release's files, from disk where they were checked before, else from S3 (and then kept)."""
+    def _read(self, project_id: str, release: str, encoder: Encoder, chosen: ChosenEncoder) -> artefact.Artefact:
+        """A checked release: from disk, or from S3 and then kept on disk. Raises BadArtefact or StoreAway."""
         folder = self._folder / "releases" / project_id / release
         names = (artefact.WEIGHTS, artefact.CARD, artefact.MANIFEST)
-        if not (folder / artefact.MANIFEST).exists():
-            assert self._stores is not None
-            place = artefact.place(project_id, CLASSIFIER, release)
-            files = {}
-            for name in names:
-                try:
-                    files[name] = self._stores.objects.get(f"{place}/{name}")
-                except FileNotFoundError:
-                    reason = f"{name} is not in the store"
-                    raise BadArtefact(release=f"{project_id}/{CLASSIFIER}/{release}", reason=reason) from None
-            partial = folder.with_name(f".{release}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            for name, data in files.items():
-                (partial / name).write_bytes(data)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-        return {name: (folder / name).read_bytes() for name in names}
+
+        def check(files: dict[str, bytes]) -> artefact.Artefact:
+            return artefact.unpack(files, project_id, CLASSIFIER, release, chosen.digest, encoder.dimension)
+
+        with contextlib.suppress(BadArtefact, OSError):  # not there, or torn: the store has it
+            return check({name: (folder / name).read_bytes() for name in names})
+        if self._stores is None:
+            raise StoreAway
+        place, files = artefact.place(project_id, CLASSIFIER, release), {}
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # `check` says what is missing
+                files[name] = self._stores.objects.get(f"{place}/{name}")
+        ready = check(files)
+        partial = folder.with_name(f".{release}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, data in files.items():
+            (partial / name).write_bytes(data)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+        return ready
 
     def _choose(self, stores: Stores) -> tuple[Encoder, ChosenEncoder]:
         """The first start of an installation: choose its encoder and record it."""
@@ -256,37 +258,56 @@ class Serving:
     # The last known good
 
     def _remember(self, snapshot: Snapshot) -> None:
+        former = self._recall()
         state = {
             "encoder": asdict(snapshot.chosen),
-            "projects": [
-                {"manifest": served.project.model_dump(mode="json"), "release": served.release}
-                for served in snapshot.projects.values()
-            ],
+            "projects": {
+                id_: {
+                    "manifest": served.project.model_dump(mode="json"),
+                    # Where nothing could be loaded, what was good before stays noted: it may be loadable again.
+                    "release": served.release
+                    or (former["projects"].get(id_, {}).get("release") if id_ in snapshot.problems else None),
+                }
+                for id_, served in snapshot.projects.items()
+            },
         }
         partial = self._folder / "state.partial"
         partial.write_text(json.dumps(state), encoding="utf-8")
         os.replace(partial, self._folder / "state.json")
 
-    def _load_last_known(self) -> None:
-        """Serve what was served when the records could last be read."""
+    def _recall(self) -> dict[str, Any]:
+        """What was served last: `encoder` (None if nothing was), `projects` by id."""
         try:
             state = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
-            chosen = ChosenEncoder(**state["encoder"])
+            return {"encoder": state["encoder"], "projects": dict(state["projects"])}
         except (OSError, ValueError, KeyError, TypeError):
-            return
-        served: dict[str, Served] = {}
+            return {"encoder": None, "projects": {}}
+
+    def _last_known(self, project: Project, encoder: Encoder, chosen: ChosenEncoder) -> Served:
+        """The release that last answered for a project, if it still can; else nobody."""
+        state = self._recall()
+        release = state["projects"].get(project.id, {}).get("release")
+        if not state["encoder"] or state["encoder"]["digest"] != chosen.digest or not release:
+            return Served(project)
         try:
-            encoder = self._load(chosen)
-        except EncoderUnavailable as error:
-            self._away = str(error)
+            known = None if release.startswith("zero-shot") else release
+            return self._serve(project, known, None, encoder, chosen)
+        except Exception as error:
+            get_logger().error("last known release not served", project=project.id, reason=str(error))
+            return Served(project)
+
+    def _fall_back(self) -> None:
+        """With the records away and nothing loaded yet, serve what was served last."""
+        state = self._recall()
+        if self._snapshot is not None or not state["encoder"]:
             return
-        for entry in state["projects"]:
-            project = Project.model_validate(entry["manifest"])
-            release = None if str(entry["release"]).startswith("zero-shot") else entry["release"]
-            try:
-                served[project.id] = self._serve(project, release, None, encoder, chosen)
-            except (BadArtefact, OSError) as error:
-                get_logger().error("release not served", project=project.id, reason=str(error))
-                served[project.id] = Served(project)
+        try:
+            chosen = ChosenEncoder(**state["encoder"])
+            encoder = self._load(chosen)
+            every = [Project.model_validate(entry["manifest"]) for entry in state["projects"].values()]
+        except Exception as error:
+            get_logger().error("last known releases not served", reason=str(error))
+            return
+        served = {project.id: self._last_known(project, encoder, chosen) for project in every}
         self._snapshot = Snapshot(encoder, chosen, served)
         get_logger().warning("serving the last known releases", releases={i: s.release for i, s in served.items()})

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from closedloop import datasets, health, schedule
 from closedloop import project as projects
-from closedloop.errors import LeaseTaken, TooFewAnswers
+from closedloop.errors import DatabaseAway, LeaseTaken, TooFewAnswers
 from closedloop.logs import configure_logs, get_logger
 from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
@@ -36,10 +36,16 @@ class Trainer:
                 last = installation.last_run(tx, job)
             if not schedule.is_due(project.train.cron, last, now()):
                 continue
-            new = datasets.count_new(self.stores, project, CLASSIFIER)
-            self.new.labels(project.id).set(new)
-            if new >= project.train.at_least_new:
-                self._train(project, new)
+            try:
+                new = datasets.count_new(self.stores, project, CLASSIFIER)
+                self.new.labels(project.id).set(new)
+                if new >= project.train.at_least_new:
+                    self._train(project, new)
+            except DatabaseAway:
+                raise
+            except Exception:  # one project's fault is no other's
+                get_logger().exception("training failed", project=project.id)
+                self.runs.labels(project.id, "failed").inc()
             with self.stores.db.write() as tx:
                 installation.note_run(tx, job, now())
 

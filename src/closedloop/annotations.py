@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from closedloop.project import UNKNOWN, Project
 from closedloop.storage import answers, asking
@@ -31,12 +31,22 @@ class _Annotation(BaseModel):
     """What is read of Label Studio's annotation; the rest is its own business."""
 
     model_config = ConfigDict(extra="ignore")
-    id: int
+    id: int = Field(ge=0, lt=2**63)
     completed_by: _Annotator | int | None = None
     was_cancelled: bool = False
     updated_at: dt.datetime
     lead_time: float | None = None
     result: Any = None
+
+
+@dataclass(frozen=True)
+class TaskAnswers:
+    """One task of Label Studio with the annotations that it has now."""
+
+    data: dict[str, Any]
+    annotations: list[dict[str, Any]]
+    created_at: dt.datetime  # in Label Studio
+    updated_at: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -82,16 +92,22 @@ def keep(tx: Any, project: Project, queue: str, data: Any, raw: Any, now: dt.dat
     )
 
 
-def withdraw_missing(tx: Any, project: Project, data: Any, present: set[str], at: dt.datetime, now: dt.datetime) -> int:
-    """Withdraw the kept annotations of a task that Label Studio no longer has; returns how many."""
-    task_id = data.get("task_id") if isinstance(data, dict) else None
-    if not isinstance(task_id, str):
+def withdraw_missing(tx: Any, project: Project, queue: str, task: TaskAnswers, now: dt.datetime) -> int:
+    """Withdraw the kept annotations that Label Studio's task no longer has; returns how many.
+
+    Answers from before that task was made were given to a former copy of it (Label Studio's project was removed and
+    made again, say): nobody took them back, so they stay.
+    """
+    task_id = task.data.get("task_id")
+    asked = asking.task(tx, task_id) if isinstance(task_id, str) else None
+    if asked is None or (asked["project_id"], asked["queue"]) != (project.id, queue):
         return 0
+    present = {str(raw.get("id")) for raw in task.annotations}
     count = 0
-    for row in answers.annotations_of_task(tx, task_id):
-        if row["annotation_id"] in present or row["state"] == WITHDRAWN or row["project_id"] != project.id:
+    for row in answers.annotations_of_task(tx, asked["id"]):
+        if row["annotation_id"] in present or row["state"] == WITHDRAWN or row["answered_at"] < task.created_at:
             continue
-        moment = max(at, row["answered_at"] + dt.timedelta(microseconds=1))
+        moment = max(task.updated_at, row["answered_at"] + dt.timedelta(microseconds=1))
         gone = {"answered_at": moment, "state": WITHDRAWN, "label": None, "reason": None, "collected_at": now}
         count += answers.add_annotation(tx, {**row, **gone})
     return count

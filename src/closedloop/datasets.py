@@ -15,6 +15,7 @@ import numpy as np
 
 from closedloop.annotations import ANSWERED, WITHDRAWN
 from closedloop.project import Project
+from closedloop.queues import RANDOM_SAMPLE
 from closedloop.storage import Stores, answers, pictures
 from closedloop.storage.objects import MODELS
 
@@ -32,6 +33,7 @@ class Vote:
     queue: str
     probability: float | None  # None for imports: nobody drew them
     at: dt.datetime
+    annotation: str | None = None  # Label Studio's number of it
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,14 @@ class Item:
     image_id: str
     phash: str
     label: str
-    annotators: tuple[str, ...]
-    queues: tuple[str, ...]
-    inclusion_probability: float | None  # of entering any of these queues, where known: the largest of them
+    annotators: tuple[str, ...]  # who said so
+    queues: dict[str, float | None]  # through which it was asked about, with the probability of having entered each
+    votes: tuple[dict[str, Any], ...]  # every vote that counted, the outvoted too: annotator, label, annotation, at
+
+    @property
+    def is_representative(self) -> bool:
+        """Whether it was not asked about because of what a model said: drawn at random, or imported."""
+        return RANDOM_SAMPLE in self.queues or IMPORT in self.queues
 
     def as_json(self) -> dict[str, Any]:
         """A line of the dataset's file."""
@@ -73,13 +80,22 @@ def newest_votes(rows: Iterable[Any]) -> list[Vote]:
     skip or an "unknown" is no vote: who skips after having answered takes the answer back.
     """
     ordered = sorted(rows, key=lambda row: (row["answered_at"], row["annotation_id"]))
-    versions = {row["annotation_id"]: row for row in ordered}
+    # Label Studio counts its annotations anew when it is set up anew, so a task belongs to an annotation's name.
+    versions = {(row["task_id"], row["annotation_id"]): row for row in ordered}
     latest: dict[tuple[str, str], Any] = {}
     for row in sorted(versions.values(), key=lambda row: (row["answered_at"], row["annotation_id"])):
         if row["state"] != WITHDRAWN:
             latest[row["task_id"], row["annotator"]] = row
     return [
-        Vote(row["image_id"], row["annotator"], row["label"], row["queue"], row["probability"], row["answered_at"])
+        Vote(
+            row["image_id"],
+            row["annotator"],
+            row["label"],
+            row["queue"],
+            row["probability"],
+            row["answered_at"],
+            row["annotation_id"],
+        )
         for row in latest.values()
         if row["state"] == ANSWERED
     ]
@@ -115,15 +131,17 @@ def settled_items(stores: Stores, project: Project) -> list[Item]:
         label, counting = settle(of_image)
         if label is None or label not in project.classes:
             continue
-        probabilities = [vote.probability for vote in of_image if vote.probability is not None]
         items.append(
             Item(
                 image_id,
                 known[image_id]["phash"],
                 label,
-                tuple(vote.annotator for vote in counting),
-                tuple(sorted({vote.queue for vote in of_image})),
-                max(probabilities, default=None),
+                tuple(vote.annotator for vote in counting if vote.label == label),
+                {vote.queue: vote.probability for vote in sorted(of_image, key=lambda vote: vote.queue)},
+                tuple(
+                    {"annotator": v.annotator, "label": v.label, "annotation": v.annotation, "at": v.at.isoformat()}
+                    for v in counting
+                ),
             )
         )
     return items

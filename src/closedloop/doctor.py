@@ -97,7 +97,7 @@ def _inference(settings: Settings) -> str:
 
 
 def _service(settings: Settings, port: int) -> str:
-    url = f"http://127.0.0.1:{port}/readyz"
+    url = f"http://{settings.host}:{port}/readyz"
     try:
         response = httpx.get(url, timeout=5, trust_env=False)
     except httpx.HTTPError as error:

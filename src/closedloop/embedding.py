@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from closedloop.errors import EncoderUnavailable
 from closedloop.image import decode
 from closedloop.models.encoder import BATCH, Encoder
 from closedloop.storage import Stores, pictures
@@ -29,6 +30,8 @@ def vectors_of(
         missing = [id_ for id_ in image_ids if id_ not in known]
         keys = {id_: row["key"] for id_, row in pictures.images_of(tx, project_id, missing).items()}
     tower = encoder() if missing else None
+    if tower and tower.digest != digest:
+        raise EncoderUnavailable(name=tower.name, reason="its weights are not those that this installation records.")
     for start in range(0, len(missing), BATCH):
         assert tower is not None
         ids = missing[start : start + BATCH]

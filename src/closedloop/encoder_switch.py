@@ -3,16 +3,21 @@
 Every project that has a live release must get one on the new encoder that is not worse; else nothing changes.
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
+from typing import Any
 
 from closedloop import datasets, installations, leases, releases, training
 from closedloop import project as projects
+from closedloop.datasets import Dataset
 from closedloop.embedding import Progress, vectors_of
-from closedloop.errors import EncoderNotSwitched
+from closedloop.errors import EncoderNotSwitched, EncoderUnavailable
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
-from closedloop.project import CLASSIFIER
+from closedloop.models.encoder import Encoder
+from closedloop.project import CLASSIFIER, Project
+from closedloop.releases import Verdict
 from closedloop.storage import Stores, registry
 
 
@@ -37,33 +42,50 @@ def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: P
         with stores.db.write() as tx:
             installations.choose_encoder(tx, chosen, moment)
         return chosen
-    with leases.held(stores, "encoder", clock) as lease:
-        made = []
-        for project in projects.all_projects(stores):
-            with stores.db.read() as tx:
-                live = registry.live_release(tx, project.id, CLASSIFIER)
-                number = registry.next_number(tx, project.id, CLASSIFIER)
-            if live is None:
-                continue
-            dataset = datasets.freeze(stores, project, CLASSIFIER, clock())
-            training.check_enough(project, dataset)
-            ids = [item.image_id for item in dataset.items]
-            old = vectors_of(stores, project.id, ids, former.digest, lambda: encoders.load(former.name), progress)
-            new = vectors_of(stores, project.id, ids, chosen.digest, lambda: tower, progress)
-            before, _, labels = training.fit_dataset(project, dataset, old)
-            after, _, _ = training.fit_dataset(project, dataset, new)
-            verdict = releases.judge(
-                (after.out_of_fold.argmax(axis=1) == labels).tolist(),
-                (before.out_of_fold.argmax(axis=1) == labels).tolist(),
-                f"{live['id']}'s encoder {former.name}, on the same folds",
-            )
-            if not verdict.passed:
-                raise EncoderNotSwitched(current=former.name, name=name, reason=f"{project.id} was {verdict.reason}")
-            card = training.write(stores, project, CLASSIFIER, number, dataset, chosen, after, labels, verdict, clock())
-            made.append((project.id, number, dataset, card, verdict))
+    every = projects.all_projects(stores)
+    with contextlib.ExitStack() as held:
+        holding = [held.enter_context(leases.held(stores, f"train:{p.id}:{CLASSIFIER}", clock)) for p in every]
+        made = [m for p in every if (m := _candidate(stores, p, former, chosen, tower, clock, progress))]
         with stores.db.write() as tx:
-            lease.check(tx)
+            for lease in holding:
+                lease.check(tx)
             for project_id, number, dataset, card, verdict in made:
                 training.record(tx, project_id, CLASSIFIER, number, dataset, chosen, card, verdict, clock())
             installations.choose_encoder(tx, chosen, clock())
     return chosen
+
+
+def _candidate(
+    stores: Stores,
+    project: Project,
+    former: ChosenEncoder,
+    chosen: ChosenEncoder,
+    tower: Encoder,
+    clock: Callable[[], dt.datetime],
+    progress: Progress | None,
+) -> tuple[str, int, Dataset, dict[str, Any], Verdict] | None:
+    """A written candidate on the new encoder for a project that has a live release; raises EncoderNotSwitched."""
+    with stores.db.read() as tx:
+        live = registry.live_release(tx, project.id, CLASSIFIER)
+        number = registry.next_number(tx, project.id, CLASSIFIER)
+    if live is None:
+        return None
+    dataset = datasets.freeze(stores, project, CLASSIFIER, clock())
+    training.check_enough(project, dataset)
+    ids = [item.image_id for item in dataset.items]
+    new = vectors_of(stores, project.id, ids, chosen.digest, lambda: tower, progress)
+    after, groups, labels = training.fit_dataset(project, dataset, new)
+    right = (after.out_of_fold.argmax(axis=1) == labels).tolist()
+    try:
+        old = vectors_of(stores, project.id, ids, former.digest, lambda: encoders.load(former.name), progress)
+    except EncoderUnavailable as error:  # its weights are lost: there is nothing to compare with but the obvious
+        commonest = training.commonest_class_right(labels, groups).tolist()
+        verdict = releases.judge(right, commonest, None, f"the former encoder is lost: {error}")
+    else:
+        before, _, _ = training.fit_dataset(project, dataset, old)
+        said = (before.out_of_fold.argmax(axis=1) == labels).tolist()
+        verdict = releases.judge(right, said, former.name, "both encoders' heads on the same folds")
+    if not verdict.passed:
+        raise EncoderNotSwitched(current=former.name, name=chosen.name, reason=f"{project.id} was {verdict.reason}")
+    card = training.write(stores, project, CLASSIFIER, number, dataset, chosen, after, labels, verdict, clock())
+    return project.id, number, dataset, card, verdict

@@ -200,6 +200,13 @@ class ClassesChanged(ClosedloopError):
     status = 422
 
 
+class ImportedOtherwise(ClosedloopError):
+    """The same picture was imported as "{former}" before, which stays. Leave it in one folder only."""
+
+    code = "imported_otherwise"
+    status = 422
+
+
 # Training and releases
 
 

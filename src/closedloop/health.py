@@ -3,8 +3,9 @@
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -61,10 +62,16 @@ def serve(host: str, port: int, registry: CollectorRegistry, checks: Mapping[str
     def _error(text: str, code: str) -> bytes:
         return json.dumps({"ok": False, "error": text, "code": code}).encode()
 
-    server = make_server(host, port, app, handler_class=_QuietHandler)
+    server = make_server(host, port, app, server_class=_ThreadingServer, handler_class=_QuietHandler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
 
 
+class _ThreadingServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # a connection that says nothing holds up nobody
+
+
 class _QuietHandler(WSGIRequestHandler):
+    timeout = 10  # s
+
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -8,6 +8,7 @@ import datetime as dt
 import hashlib
 import io
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# A small file may hold 40 megapixels, which are some 200 MB once decoded: no more than two at a time.
+_DECODING = threading.BoundedSemaphore(2)
 
 # What Pillow raises on damaged or hostile files, by format and version.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, MemoryError)
@@ -77,12 +81,14 @@ def accept(data: bytes) -> Picture:
         raise EmptyUpload
     if len(data) > MAX_BYTES:
         raise UploadTooLarge(limit_mib=MAX_BYTES // 2**20)
-    picture = _to_rgb(_open(data))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0 if picture.width * picture.height < 1e6 else 2)
+    with _DECODING:
+        picture = _to_rgb(_open(data))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0 if picture.width * picture.height < 1e6 else 2)
+        phash = str(imagehash.phash(picture))
     jpeg = buffer.getvalue()
     digest = hashlib.sha256(jpeg).hexdigest()
-    return Picture(jpeg, digest[:ID_LENGTH], digest, str(imagehash.phash(picture)), picture.width, picture.height)
+    return Picture(jpeg, digest[:ID_LENGTH], digest, phash, picture.width, picture.height)
 
 
 def decode(data: bytes, at_least: int) -> Image.Image:
@@ -92,8 +98,8 @@ def decode(data: bytes, at_least: int) -> Image.Image:
     """
     if not data:
         raise EmptyUpload
-    image = _open(data, draft=2 * at_least)
-    return _to_rgb(image)
+    with _DECODING:
+        return _to_rgb(_open(data, draft=2 * at_least))
 
 
 def _open(data: bytes, draft: int | None = None) -> Image.Image:
@@ -132,7 +138,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     try:
         profile = image.info.get("icc_profile")
         image = _upright(image)
-        if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        if image.mode in ("I;16", "I;16B", "I;16L", "I"):
             image = _to_8_bit(image)
         if image.mode in ("RGB", "CMYK", "L") and profile:
             image = _to_srgb(image, profile)
@@ -160,7 +166,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     """A 16-bit grey by its upper byte, which clips nothing; its transparent value becomes an alpha channel."""
     transparent = image.info.get("transparency")
     values = np.asarray(image)
-    grey = Image.fromarray((values.clip(0, 65_535) / 257).astype(np.uint8))
+    grey = Image.fromarray((values.clip(0, 65_535) >> 8).astype(np.uint8))
     if transparent is not None:
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return grey

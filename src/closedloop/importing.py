@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from closedloop import image
-from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, StoreAway
+from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, StoreAway
 from closedloop.project import Project
 from closedloop.storage import Stores, answers, pictures
 from closedloop.storage.objects import PRODUCTION
@@ -76,7 +76,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _keep(stores: Stores, project: Project, picture: image.Picture, label: str, now: dt.datetime) -> bool:
-    """Keep a picture and its answer; False where the project has both."""
+    """Keep a picture and its answer; False where the project has both. Raises ImportedOtherwise."""
     with stores.db.read() as tx:
         known = pictures.image(tx, project.id, picture.id)
     key = f"{PRODUCTION}/{project.id}/class_{project.classes.index(label):02d}/{picture.id}.jpg"
@@ -85,4 +85,9 @@ def _keep(stores: Stores, project: Project, picture: image.Picture, label: str, 
     with stores.db.write() as tx:
         pictures.add_image(tx, picture.record(project.id, key, "import", now))
         answer = {"project_id": project.id, "image_id": picture.id, "label": label, "at": now}
-        return answers.add_import(tx, answer)
+        if answers.add_import(tx, answer):
+            return True
+        former = answers.imported_label(tx, project.id, picture.id)
+    if former != label:
+        raise ImportedOtherwise(former=former)
+    return False

@@ -29,7 +29,12 @@ class ChosenEncoder:
 def chosen_encoder(stores: Stores) -> ChosenEncoder | None:
     """The recorded choice; None before the first start of the inference service."""
     with stores.db.read() as tx:
-        value = installation.recall(tx, _ENCODER)
+        return chosen_encoder_now(tx)
+
+
+def chosen_encoder_now(tx: Any) -> ChosenEncoder | None:
+    """The recorded choice as a transaction sees it."""
+    value = installation.recall(tx, _ENCODER)
     return ChosenEncoder(**value) if value else None
 
 

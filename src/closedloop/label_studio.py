@@ -8,7 +8,6 @@ import contextlib
 import datetime as dt
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import httpx
 from label_studio_sdk import LabelStudio as Client
 from label_studio_sdk.core.api_error import ApiError
 
+from closedloop.annotations import TaskAnswers
 from closedloop.errors import LabelStudioAway, LabelStudioSync
 from closedloop.settings import Settings
 from closedloop.tasks import MODEL_VERSION
@@ -25,15 +25,6 @@ TITLE_LENGTH = 50
 SYNC_TIMEOUT = 300  # s; a sync of 1,000 new tasks takes about 35 s inside the request
 STALE = dt.timedelta(seconds=60)  # a running sync gives a sign of life every few seconds
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-
-@dataclass(frozen=True)
-class TaskAnswers:
-    """One task of Label Studio with the annotations that it has now."""
-
-    data: dict[str, Any]
-    annotations: list[dict[str, Any]]
-    updated_at: dt.datetime
 
 
 class LabelStudio:
@@ -58,7 +49,7 @@ class LabelStudio:
 
         The prefixes must not be empty (see `sync.py`): Label Studio refuses a storage on an empty prefix.
         """
-        config = (CONFIGS / f"{kind}.xml").read_text(encoding="utf-8")
+        config = (CONFIGS / f"{kind}.xml").read_text(encoding="utf-8").strip()  # as Label Studio keeps it
         marker = f"closedloop:{project_id}/{queue}"
         with self._away_said_plainly():
             found = self._project(known, marker)
@@ -129,7 +120,7 @@ class LabelStudio:
                     raise LabelStudioSync(project=project_id, queue=queue, reason="an earlier sync is still going on")
                 self._heal(storage.id)
             synced = self._client.import_storage.s3.sync(
-                id=storage.id, request_options={"timeout_in_seconds": SYNC_TIMEOUT}
+                id=storage.id or 0, request_options={"timeout_in_seconds": SYNC_TIMEOUT}
             )
             if str(synced.status) != "completed":
                 reason = (synced.traceback or "").strip().splitlines()[-1:] or [f"status {synced.status}"]
@@ -145,10 +136,7 @@ class LabelStudio:
                 self._client.projects.update(id=number, model_version=MODEL_VERSION)
 
     def _heal(self, storage_id: int | None) -> None:
-        # The SDK's update has no `status`; the API takes it.
-        self._client._client_wrapper.httpx_client.request(
-            f"api/storages/s3/{storage_id}", method="PATCH", json={"status": "initialized"}
-        )
+        self._send("PATCH", f"api/storages/s3/{storage_id}", {"status": "initialized"})
 
     def changed_since(self, number: int, since: dt.datetime | None) -> Iterator[TaskAnswers]:
         """The tasks of a project that were touched after `since` (all where it is None), with their annotations."""
@@ -161,12 +149,41 @@ class LabelStudio:
             for task in self._client.tasks.list(
                 project=number, fields="all", page_size=200, resolve_uri=False, query=json.dumps(query)
             ):
-                touched = task.updated_at
-                if isinstance(touched, str):
-                    touched = dt.datetime.fromisoformat(touched)
                 annotations = [a if isinstance(a, dict) else a.model_dump() for a in task.annotations or []]
-                assert touched is not None
-                yield TaskAnswers(dict(task.data or {}), annotations, touched)
+                yield TaskAnswers(
+                    dict(task.data or {}), annotations, _moment(task.created_at), _moment(task.updated_at)
+                )
+
+    def remove_doubles(self, number: int, expected: int) -> int:
+        """Leave one task of those that ask the same, with the annotations of all; returns how many were removed.
+
+        A storage that was removed and made again reads every file a second time, into new tasks. The newest stays,
+        since it is the one that the storage knows. Looks only where there are more tasks than `expected`.
+        """
+        with self._away_said_plainly():
+            if (self._client.projects.get(id=number).task_number or 0) <= expected:
+                return 0
+            same: dict[str, list[Any]] = {}
+            for task in self._client.tasks.list(project=number, fields="all", page_size=200, resolve_uri=False):
+                same.setdefault(str((task.data or {}).get("task_id")), []).append(task)
+            same.pop("None", None)  # what somebody else put there
+            doubles = []
+            for copies in same.values():
+                *old, newest = sorted(copies, key=lambda task: task.id or 0)
+                doubles += [task.id for task in old]
+                for annotation in (a for task in old for a in task.annotations or []):
+                    id_ = annotation["id"] if isinstance(annotation, dict) else annotation.id
+                    self._send("PATCH", f"api/annotations/{id_}/", {"task": newest.id})
+            for start in range(0, len(doubles), 500):
+                chosen = {"all": False, "included": doubles[start : start + 500]}
+                self._send("POST", f"api/dm/actions?id=delete_tasks&project={number}", {"selectedItems": chosen})
+        return len(doubles)
+
+    def _send(self, method: str, path: str, body: dict[str, Any]) -> None:
+        """What the SDK has no words for."""
+        response = self._client._client_wrapper.httpx_client.request(path, method=method, json=body)
+        if response.status_code >= 300:
+            raise ApiError(status_code=response.status_code, body=response.text)
 
     @contextlib.contextmanager
     def _away_said_plainly(self) -> Iterator[None]:
@@ -178,3 +195,9 @@ class LabelStudio:
             raise LabelStudioAway(
                 url=self.url, reason=f"it said {error.status_code}: {str(error.body)[:500]}"
             ) from None
+
+
+def _moment(value: dt.datetime | str | None) -> dt.datetime:
+    """A moment as the SDK gives it: parsed or not."""
+    assert value is not None
+    return dt.datetime.fromisoformat(value) if isinstance(value, str) else value

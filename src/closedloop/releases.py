@@ -27,6 +27,7 @@ class Verdict:
     passed: bool
     rule: str
     against: str  # the live release, or "commonest class"
+    basis: str  # which answers were compared on
     answers: int
     right_candidate: int
     right_baseline: int
@@ -41,7 +42,9 @@ class Verdict:
         return {**asdict(self), "error_means": f"passes although truly {WORSE_BY:.0%} worse"}
 
 
-def judge(candidate: Sequence[bool], baseline: Sequence[bool], against: str | None) -> Verdict:
+def judge(
+    candidate: Sequence[bool], baseline: Sequence[bool], against: str | None, basis: str = "all answers"
+) -> Verdict:
     """Compare two lists of right and wrong about the same answers, in the same order; `against` None: a first release.
 
     The paired comparison rests on the answers about which exactly one is right (McNemar 1947). A first release must be
@@ -53,11 +56,12 @@ def judge(candidate: Sequence[bool], baseline: Sequence[bool], against: str | No
     first = against is None
     passed = len(ours) > 0 and (won > lost if first else won >= lost)
     name = against or "commonest class"
-    numbers = f"{int(ours.sum())} against {int(theirs.sum())} right of {len(ours)} ({name})"
+    numbers = f"{int(ours.sum())} against {int(theirs.sum())} right of {len(ours)} ({name}; {basis})"
     return Verdict(
         passed=passed,
         rule=FIRST_RULE if first else NEXT_RULE,
         against=name,
+        basis=basis,
         answers=len(ours),
         right_candidate=int(ours.sum()),
         right_baseline=int(theirs.sum()),

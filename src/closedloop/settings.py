@@ -1,12 +1,9 @@
-"""One class, one documented table: every setting of every part. `.env.example` is generated from it.
+"""One class, one documented table: every setting of every part. `.env.example` is generated from it."""
 
-Values come from the environment, then `$CLOSEDLOOP_HOME/secrets.env` (made by `make run`), then `.env`.
-"""
-
-import os
 from functools import cached_property
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -65,7 +62,12 @@ class Settings(BaseSettings):
     @property
     def inference_url(self) -> str:
         """Base URL of the inference service."""
-        return self.closedloop_inference_url or f"http://127.0.0.1:{self.closedloop_inference_port}"
+        return self.closedloop_inference_url or f"http://{self.host}:{self.closedloop_inference_port}"
+
+    @property
+    def host(self) -> str:
+        """The address at which this machine reaches its own parts."""
+        return "127.0.0.1" if self.closedloop_bind in ("0.0.0.0", "localhost") else self.closedloop_bind  # noqa: S104
 
     def require(self, name: str) -> str:
         """The value of a setting that has no default; raises MissingSetting where it is empty."""
@@ -77,9 +79,13 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings: the environment before `$CLOSEDLOOP_HOME/secrets.env` before `.env`."""
-    home = Path(os.environ.get("CLOSEDLOOP_HOME") or "var")
-    return Settings(_env_file=(".env", home / "secrets.env"))  # type: ignore[call-arg]
+    """Read the settings: the environment before `.env`, and the keys of `$CLOSEDLOOP_HOME/secrets.env` before both.
+
+    Those keys belong to the store and the Label Studio below that home, whatever else a shell exports.
+    """
+    home = Settings(_env_file=".env").home  # type: ignore[call-arg]
+    own = {name.lower(): value for name, value in dotenv_values(home / "secrets.env").items() if value}
+    return Settings(_env_file=".env", **own)  # type: ignore[call-arg]
 
 
 def env_example() -> str:

@@ -12,7 +12,7 @@ import stamina
 
 from closedloop import annotations, leases, tasks
 from closedloop import project as projects
-from closedloop.errors import LabelStudioSync, LeaseTaken
+from closedloop.errors import ClosedloopError, LabelStudioSync, LeaseTaken
 from closedloop.label_studio import LabelStudio
 from closedloop.logs import get_logger
 from closedloop.project import Project
@@ -110,6 +110,7 @@ def _hand_over(
     with stores.db.read() as tx:
         ours = {tasks.key(project.id, queue, id_) for id_ in asking.task_ids(tx, project.id, queue)}
         new = asking.unsynced(tx, project.id, queue)
+        delivered = asking.count_delivered(tx, project.id, queue)
     for listed in there:
         if listed.key not in ours and listed.key != f"{prefix}/{READY}":
             _quarantine(stores, listed.key, "it is not a task that this installation asked", clock(), done)
@@ -118,6 +119,8 @@ def _hand_over(
     for id_ in new:
         _repair(stores, project, queue, id_, clock, done)
     done.tasks_read += label_studio.sync(number, project.id, queue, clock())
+    if doubles := label_studio.remove_doubles(number, delivered):
+        get_logger().warning("tasks were doubled", project=project.id, queue=queue, removed=doubles)
     with stores.db.write() as tx:
         asking.synced(tx, new, clock())
 
@@ -167,8 +170,10 @@ def _collect(stores: Stores, project: Project, queue: str, clock: Callable[[], d
             continue
         except annotations.NotOurs as error:
             problem = str(error)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            problem = f"not an annotation: {type(error).__name__} {str(error)[:200]}"
+        except ClosedloopError:
+            raise
+        except Exception as error:  # whatever one object holds, the others are collected
+            problem = f"not an annotation: {type(error).__name__} {str(error)[:200]!r}"
         if problem:
             get_logger().warning("annotation not used", key=listed.key, reason=problem)
         with stores.db.write() as tx:
@@ -190,14 +195,16 @@ def _reconcile(
     since = row["reconciled_to"] if row else None
     newest = since
     for task in label_studio.changed_since(number, since - OVERLAP if since else None):
-        with stores.db.write() as tx:
-            for raw in task.annotations:
-                try:
+        for raw in task.annotations:
+            try:
+                with stores.db.write() as tx:
                     done.answers_reconciled += annotations.keep(tx, project, queue, task.data, raw, clock())
-                except annotations.NotOurs as error:
-                    get_logger().warning("annotation not used", project=project.id, queue=queue, reason=str(error))
-            present = {str(raw.get("id")) for raw in task.annotations}
-            annotations.withdraw_missing(tx, project, task.data, present, task.updated_at, clock())
+            except ClosedloopError:
+                raise
+            except Exception as error:  # NotOurs, or what nobody has thought of: the others are collected
+                get_logger().warning("annotation not used", project=project.id, queue=queue, reason=str(error)[:300])
+        with stores.db.write() as tx:
+            annotations.withdraw_missing(tx, project, queue, task, clock())
         newest = max(newest or task.updated_at, task.updated_at)
     if newest and newest != since:
         with stores.db.write() as tx:

@@ -1,7 +1,7 @@
 """From settled answers to a judged release: freeze, embed, fit, gate, write, release.
 
 Killed at any moment, a run leaves nothing or a whole candidate: the dataset is written once under its digest, the
-release's manifest last, and the record with the decision in one transaction. Running again gives the same bytes.
+release's manifest last, and the record with the decision in one transaction. Running again gives the same weights.
 """
 
 import datetime as dt
@@ -18,7 +18,7 @@ import torch
 from closedloop import datasets, installations, leases, releases
 from closedloop.datasets import Dataset
 from closedloop.embedding import Progress, vectors_of
-from closedloop.errors import TooFewAnswers
+from closedloop.errors import BadArtefact, LeaseLost, TooFewAnswers
 from closedloop.estimates import wilson_interval
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact, fitting
@@ -29,6 +29,7 @@ from closedloop.releases import Verdict
 from closedloop.storage import Stores, answers, registry
 
 LEAST_ANSWERS = 10
+LEAST_FAIR = 20  # answers that were not chosen for what the live release said, to compare on these alone
 Clock = Callable[[], dt.datetime]
 
 
@@ -73,6 +74,8 @@ def train(
         made = write(stores, project, head, number, dataset, chosen, fitted, labels, verdict, clock())
         with stores.db.write() as tx:
             lease.check(tx)
+            if installations.chosen_encoder_now(tx) != chosen:
+                raise LeaseLost(name=f"training {project.id}")  # `closedloop encoder use` came in between
             record(tx, project.id, head, number, dataset, chosen, made, verdict, clock())
     return Outcome(made["release"], verdict.passed, verdict.reason, made)
 
@@ -91,7 +94,8 @@ def _already_live(
 def check_enough(project: Project, dataset: Dataset) -> None:
     """Raise TooFewAnswers where a dataset is too small to train on."""
     classes = len({item.label for item in dataset.items})
-    if len(dataset.items) < LEAST_ANSWERS or classes < 2:
+    different = len(np.unique(datasets.near_identical_groups([item.phash for item in dataset.items])))
+    if len(dataset.items) < LEAST_ANSWERS or min(classes, different) < 2:
         raise TooFewAnswers(project=project.id, have=len(dataset.items), classes=classes, need=LEAST_ANSWERS)
 
 
@@ -99,7 +103,8 @@ def fit_dataset(project: Project, dataset: Dataset, vectors: np.ndarray) -> tupl
     """Fit a dataset's embeddings (n, d); returns the fit, the near-identical groups (n,) and the labels (n,)."""
     groups = datasets.near_identical_groups([item.phash for item in dataset.items])
     labels = np.array([project.classes.index(item.label) for item in dataset.items], dtype=np.int64)
-    return fitting.fit(vectors, labels, groups, len(project.classes)), groups, labels
+    fair = np.array([item.is_representative for item in dataset.items])
+    return fitting.fit(vectors, labels, groups, len(project.classes), fair), groups, labels
 
 
 def against_live(
@@ -115,17 +120,36 @@ def against_live(
 ) -> Verdict:
     """Judge a fitted candidate: against the live release, or the commonest class where there is none that fits."""
     right = fitted.out_of_fold.argmax(axis=1) == labels
+    fair = np.array([item.is_representative for item in dataset.items])
     with stores.db.read() as tx:
         live = registry.live_release(tx, project.id, head)
         learnt = answers.dataset_images(tx, project.id, live["dataset_id"]) if live else {}
-    if live is None or live["encoder"] != chosen.digest:
-        return releases.judge(right.tolist(), commonest_class_right(labels, groups).tolist(), None)
+    current, why = None, ""
+    if live is not None and live["encoder"] == chosen.digest:
+        try:
+            current = read(stores, project.id, head, live["id"], chosen, vectors.shape[1])
+        except BadArtefact as error:
+            why = f"; {error}"  # a live release that cannot be used must not bar the way to a new one
+    if live is None or current is None:
+        among, basis = _comparable(np.ones(len(labels), dtype=bool), fair)
+        commonest = commonest_class_right(labels, groups)
+        return releases.judge(right[among].tolist(), commonest[among].tolist(), None, basis + why)
     seen = np.isin(groups, groups[[item.image_id in learnt for item in dataset.items]])
-    current = read(stores, project.id, head, live["id"], chosen, vectors.shape[1])
-    said = np.array([project.classes.index(name) for name in current.classes])[
-        current.head.logits(vectors[~seen]).argmax(axis=1)
-    ]
-    return releases.judge(right[~seen].tolist(), (said == labels[~seen]).tolist(), live["id"])
+    among, basis = _comparable(~seen, fair)
+    numbers = np.array([project.classes.index(name) for name in current.classes])
+    said = numbers[current.head.logits(vectors[among]).argmax(axis=1)] if among.any() else np.empty(0, dtype=int)
+    return releases.judge(right[among].tolist(), (said == labels[among]).tolist(), live["id"], basis)
+
+
+def _comparable(open_to: np.ndarray, fair: np.ndarray) -> tuple[np.ndarray, str]:
+    """Which answers (n,) bool to compare on, and what they are.
+
+    Most answers were asked for because the live release was unsure or called wrong; compared on those, any other one
+    looks better. So the random sample and imports decide as soon as there are enough of them.
+    """
+    if (open_to & fair).sum() >= LEAST_FAIR:
+        return open_to & fair, "random sample and imports"
+    return open_to, f"all queues, which favours the candidate, since fewer than {LEAST_FAIR} were drawn at random"
 
 
 def commonest_class_right(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -169,6 +193,11 @@ def write(
     right = fitted.out_of_fold.argmax(axis=1) == labels
     low, high = wilson_interval(int(right.sum()), len(right))
     confidence = fitted.out_of_fold[np.arange(len(labels)), labels]
+    per_queue = {
+        queue: {"answers": int(of.sum()), "right": int((right & of).sum())}
+        for queue in sorted({queue for item in dataset.items for queue in item.queues})
+        for of in [np.array([queue in item.queues for item in dataset.items])]
+    }
     card = {
         "release": release,
         "project": project.id,
@@ -181,7 +210,7 @@ def write(
             "digest": dataset.digest,
             "items": len(dataset.items),
             "per_class": dict(Counter(item.label for item in dataset.items)),
-            "per_queue": dict(Counter(queue for item in dataset.items for queue in item.queues)),
+            "per_queue": per_queue,
         },
         "recipe": fitted.recipe.as_json(),
         "seed": fitting.SEED,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from closedloop import encoder_switch, image, importing, installations, project as projects, releases, training
+from closedloop import encoder_switch, image, importing, installations, releases, training
+from closedloop import project as projects
 from closedloop.errors import EncoderNotSwitched
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
@@ -75,8 +76,8 @@ def test_importing_again_adds_nothing_and_names_what_is_no_picture(stores, shape
 def _generous(judge):
     """The gate, as if the candidate were always right: random weights would never pass the real one."""
 
-    def always(candidate, baseline, against):
-        return judge([True] * len(candidate), baseline, against)
+    def always(candidate, baseline, against, basis):
+        return judge([True] * len(candidate), baseline, against, basis)
 
     return always
 

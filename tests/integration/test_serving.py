@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 import pytest
+from inference_api import serving as module
+from inference_api.serving import Serving
 from PIL import Image
 
 from closedloop import installations, releases, training
@@ -17,8 +19,6 @@ from closedloop.project import CLASSIFIER
 from closedloop.storage import Stores, answers, pictures
 from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
-from inference_api import serving as module
-from inference_api.serving import Serving
 from tests.conftest import START
 
 
@@ -74,7 +74,9 @@ def train(stores, project, clock, tower):
                 image_id = f"{seed:032x}"
                 colour = [(220, 30, 30), (30, 220, 30), (30, 30, 220)][seed % 3]
                 shade = np.random.default_rng(seed).integers(-30, 30, 3)
-                vector = tower.embed([Image.new("RGB", (32, 32), tuple(int(v) for v in np.clip(colour + shade, 0, 255)))])[0]
+                vector = tower.embed(
+                    [Image.new("RGB", (32, 32), tuple(int(v) for v in np.clip(colour + shade, 0, 255)))]
+                )[0]
                 row = {
                     "project_id": project.id,
                     "id": image_id,
@@ -150,7 +152,9 @@ def test_a_new_release_and_a_rollback_are_followed_without_dropping_a_request(st
     assert one.predict("pets", jpeg(1))["label"] in project.classes
 
 
-def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(stores, project, serve, train, monkeypatch):
+def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(
+    stores, project, serve, train, monkeypatch
+):
     one = serve(stores)
     wait_for(lambda: ready(one))
     first = train()
@@ -190,3 +194,32 @@ def test_weights_that_are_not_the_recorded_ones_are_not_used(stores, project, se
     wait_for(lambda: one._away is not None)
     with pytest.raises(EncoderUnavailable, match="not those that this installation was made with"):
         one.snapshot()
+
+
+def test_with_the_store_away_a_restart_still_serves_what_it_served(stores, project, serve, train, clock, tmp_path):
+    one = serve(stores)
+    wait_for(lambda: ready(one))
+    first = train()
+    wait_for(lambda: served(one) == first)
+    one.stop()
+    second = train()
+    half = Stores(stores.db, Objects("http://127.0.0.1:9", "no", "body"))
+    again = serve(half)
+    wait_for(lambda: ready(again))
+    assert again.snapshot().problems["pets"]
+    assert served(again) == first
+    again.stop()
+    last = serve(stores)
+    wait_for(lambda: ready(last) and served(last) == second)
+
+
+def test_a_torn_file_on_disk_is_fetched_again(stores, project, serve, train, tmp_path):
+    one = serve(stores)
+    wait_for(lambda: ready(one))
+    release = train()
+    wait_for(lambda: served(one) == release)
+    one.stop()
+    (tmp_path / "inference" / "releases" / "pets" / release / artefact.WEIGHTS).write_bytes(b"torn")
+    again = serve(stores)
+    wait_for(lambda: ready(again))
+    assert served(again) == release

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from closedloop import datasets, embedding, installations, releases, training
-from closedloop.errors import BadArtefact, LeaseLost, LeaseTaken, NothingToRollBack, TooFewAnswers
+from closedloop.errors import LeaseLost, LeaseTaken, NothingToRollBack, TooFewAnswers
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
 from closedloop.project import CLASSIFIER
@@ -201,10 +201,32 @@ def test_a_run_that_is_killed_while_writing_leaves_no_release_and_the_next_one_f
     assert len([e for e in stores.objects.list("models/pets") if e.key.endswith(artefact.MANIFEST)]) == 1
 
 
-def test_a_live_release_that_was_tampered_with_is_not_compared_with(stores, project, clock, answered):
+def test_a_live_release_that_was_tampered_with_does_not_bar_the_way_to_a_new_one(stores, project, clock, answered):
     answered(45)
     first = training.train(stores, project, clock)
     stores.objects.put(f"{artefact.place('pets', CLASSIFIER, first.release)}/model.safetensors", b"evil")
     answered(45)
-    with pytest.raises(BadArtefact, match="not what the manifest says"):
+    second = training.train(stores, project, clock)
+    assert live(stores) == second.release
+    assert "not what the manifest says" in second.reason
+
+
+def test_the_random_sample_decides_once_enough_of_it_was_answered(stores, project, clock, answered):
+    answered(60)
+    assert "random sample and imports" in training.train(stores, project, clock).reason
+
+
+def test_a_trainer_whose_encoder_was_changed_meanwhile_cannot_release(stores, project, clock, answered, monkeypatch):
+    answered(30)
+    write = training.write
+
+    def write_while_it_changes(*arguments):
+        other = ChosenEncoder("other", "f" * 64, 16, False, "", "")
+        with stores.db.write() as tx:
+            installations.choose_encoder(tx, other, clock())
+        return write(*arguments)
+
+    monkeypatch.setattr(training, "write", write_while_it_changes)
+    with pytest.raises(LeaseLost):
         training.train(stores, project, clock)
+    assert releases.listing(stores, "pets") == []

@@ -58,6 +58,10 @@ def test_a_withdrawn_annotation_never_was_so_the_one_before_counts():
     assert labels([row("7", "1", "cat", 0), row("8", "1", "dog", 3), row("8", "1", None, 4, "withdrawn")]) == ["cat"]
 
 
+def test_label_studio_may_count_its_annotations_anew():
+    assert labels([row("1", "1", "cat", 0, task="t1"), row("1", "1", "dog", 3, task="t2")]) == ["cat", "dog"]
+
+
 def test_answers_of_two_annotators_both_count():
     assert labels([row("7", "1", "cat", 0), row("8", "2", "dog", 3)]) == ["cat", "dog"]
 

@@ -79,3 +79,18 @@ def test_classes_without_answers_stay_improbable_and_one_class_is_refused():
     assert fitted.head.probabilities(vectors)[:, 3:].max() < 0.3
     with pytest.raises(ValueError, match="two classes"):
         fitting.fit(vectors, np.zeros(40, dtype=np.int64), np.arange(40), 3)
+
+
+def test_ten_right_answers_do_not_mean_certainty():
+    vectors, labels = blobs(10, classes=2, noise=0.05)
+    fitted = fitting.fit(vectors, labels, np.arange(10), 2)
+    assert fitted.head.probabilities(vectors).max() < 0.97
+
+
+def test_confidence_is_fitted_on_the_fair_answers_where_there_are_enough():
+    vectors, labels = blobs(300, noise=0.4)
+    hard = np.arange(300) >= 150
+    labels[hard] = np.random.default_rng(1).integers(0, 3, 150)  # what was asked about because it is hard
+    for_all = fitting.fit(vectors, labels, np.arange(300), 3)
+    for_fair = fitting.fit(vectors, labels, np.arange(300), 3, fair=~hard)
+    assert for_fair.head.probabilities(vectors).max(axis=1).mean() > for_all.head.probabilities(vectors).max(axis=1).mean()

@@ -72,7 +72,7 @@ def test_no_text_crashes_the_parser(text):
     try:
         parse_manifest(text)
     except ClosedloopError as error:
-        assert error.status == 422
+        assert error.status == 422  # noqa: PT017
 
 
 def test_a_label_of_no_class_is_refused_with_the_classes():

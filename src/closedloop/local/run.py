@@ -24,6 +24,7 @@ from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 
 FREE_BYTES = 2**30
+WIDE = 200  # characters a line
 PATIENCE = 300.0  # s until a part that is not ready is named as one that will not be
 Say = Callable[[str], None]
 
@@ -31,6 +32,8 @@ Say = Callable[[str], None]
 def run(settings: Settings) -> int:
     """Run one installation until Ctrl-C; returns the exit status. Raises CannotStart with what to do."""
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:  # a file takes lines of any length
+        console = Console(highlight=False, soft_wrap=True, width=WIDE)
     home = settings.home
     _prepare_folder(home)
     with (home / "run.lock").open("w") as lock:
@@ -114,7 +117,9 @@ def wait_until_ready(every: Sequence[Part], stores: Stores, ending: threading.Ev
 
 def table(settings: Settings, secrets: dict[str, str]) -> Table:
     """Part, URL, login."""
-    rows = Table("part", "URL", "login")
+    rows = Table()
+    for head in ("part", "URL", "login"):
+        rows.add_column(head, overflow="fold")  # a key or an address that is cut off is of no use
     host = settings.closedloop_bind if settings.closedloop_bind not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104
     login = f"{secrets['LABEL_STUDIO_USERNAME']} / {secrets['LABEL_STUDIO_PASSWORD']}"
     keys = f"{secrets['AWS_ACCESS_KEY_ID']} / {secrets['AWS_SECRET_ACCESS_KEY']}"

@@ -1,14 +1,16 @@
 """honcho with two things added: a part that dies is started again, and no part outlives the supervisor."""
 
+import ctypes
 import json
 import logging
 import logging.handlers
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ STEADY = 60.0  # s after which a part counts as having run well
 KILL_AFTER = 5.0  # s between the request to end and the end
 LOG_BYTES = 10 * 2**20
 Attention = Callable[[str, bool], None]  # a line for the terminal, and whether it is urgent (a part died)
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class _Part(Process):
@@ -32,15 +36,16 @@ class _Part(Process):
         self._events = events
         if ignore_signals:
             # Handlers, not SIG_IGN: the part would inherit that and could not be ended.
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)
         parent = os.getppid()
         threading.Thread(target=self._watch, args=(parent,), daemon=True).start()
         wait = 1.0
         while not self.stopping.is_set():
             began = time.monotonic()
-            self._child = Popen(self.cmd, env=self.env, cwd=self.cwd)
+            self._child = Popen(self.cmd, env=self.env, cwd=self.cwd, preexec_fn=_end_with_parent)
             self._send_message({"pid": self._child.pid}, type="start")
+            assert self._child.stdout is not None
             for line in iter(self._child.stdout.readline, b""):
                 self._send_message(line)
             self._child.stdout.close()
@@ -66,6 +71,12 @@ class _Part(Process):
         os._exit(1)
 
 
+def _end_with_parent() -> None:
+    """Linux ends the part with the process that holds it, should that be killed: then nobody is left to watch."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class Supervisor(Manager):
     """Runs the parts until it is told to stop. What they print goes to files; `attention` gets what matters."""
 
@@ -76,9 +87,14 @@ class Supervisor(Manager):
 
     def add_process(self, name: str, cmd: str, quiet: bool = False, env: Any = None, cwd: Any = None) -> Any:
         """Add a part, to be started by `loop`."""
-        part = super().add_process(name, cmd, quiet, env, cwd)
+        part: Any = super().add_process(name, cmd, quiet, env, cwd)
         part.stopping = self.stopping
         return part
+
+    def loop(self) -> None:
+        """Run the parts until they are to end: Ctrl-C, SIGTERM, or a terminal that was closed."""
+        signal.signal(signal.SIGHUP, lambda *_: self.terminate())
+        super().loop()
 
     def terminate(self) -> None:
         """End all parts, none of which is started again."""
@@ -92,6 +108,28 @@ class Supervisor(Manager):
     def pids(self) -> dict[str, int]:
         """Process ids of the parts."""
         return {name: entry["pid"] for name, entry in self._processes.items() if entry.get("pid")}
+
+    # honcho waits for parts that never said that they started, or that cannot say any more that they stopped.
+
+    def _all_started(self) -> bool:
+        return self.stopping.is_set() or super()._all_started()
+
+    def _all_stopped(self) -> bool:
+        return all(map(_over, self._processes.values()))
+
+    def _any_stopped(self) -> bool:
+        return any(map(_over, self._processes.values()))
+
+    def _killall(self, force: bool = False) -> None:
+        for entry in self._processes.values():
+            if entry.get("pid") and not _over(entry):
+                (self._procmgr.kill if force else self._procmgr.terminate)(entry["pid"])
+
+
+def _over(entry: Mapping[str, Any]) -> bool:
+    """Whether a part has ended, or the process that holds it was killed (the part ends with it)."""
+    process = entry.get("process")
+    return entry.get("returncode") is not None or (process is not None and process.exitcode is not None)
 
 
 class _Files:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import safetensors
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from closedloop.errors import BadArtefact
@@ -19,6 +19,7 @@ from closedloop.storage.objects import MODELS
 
 WEIGHTS, CARD, MANIFEST = "model.safetensors", "card.json", "MANIFEST.json"
 LARGEST = 200 * 2**20  # bytes
+_UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def unpack(
         require(np.isfinite(temperature) and temperature > 0, "its temperature is not a positive number")
         tensors = load(files[WEIGHTS])
         expected = shapes(kind, dimension, len(classes), hidden)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
+    except _UNREADABLE as error:
         raise BadArtefact(
             release=f"{project}/{head_name}/{release}", reason=f"it cannot be read ({type(error).__name__}: {error})"
         ) from None

@@ -21,6 +21,7 @@ from closedloop.models.heads import Head, softmax
 FOLDS = 5
 SEED = 20260101
 TEMPERATURES = (0.05, 20.0)
+LEAST_TO_CALIBRATE = 50  # answers
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,26 @@ class Fitted:
     temperature: float
 
 
-def fit(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int = SEED) -> Fitted:
+def fit(
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: int,
+    fair: np.ndarray | None = None,
+    seed: int = SEED,
+) -> Fitted:
     """Fit the best recipe. `vectors` (n, d) float32 of unit length, `labels` (n,) class numbers, `groups` (n,).
 
     Pictures of one group never stand on both sides of a split. An answer's out-of-fold probabilities come from the
     recipe that is best on the other folds, so choosing does not flatter them (cf. Tibshirani and Tibshirani 2009);
-    the temperature (Guo et al. 2017) is fitted on out-of-fold logits, for them likewise without the own fold.
+    the temperature (Guo et al. 2017) is fitted on out-of-fold logits, for them likewise without the own fold, and
+    on the answers marked in `fair` (n,) bool alone where these are 50 or more: confidence is meant for what visitors
+    send, not for what was hard.
     Raises ValueError where there are fewer than two groups or classes.
     """
     if len(np.unique(labels)) < 2 or len(np.unique(groups)) < 2:
         raise ValueError("fitting needs two classes and two pictures that differ")
+    fair = np.ones(len(labels), dtype=bool) if fair is None or fair.sum() < LEAST_TO_CALIBRATE else fair
     with one_thread():
         folds = split(labels, groups, seed)
         by_recipe = {recipe: cross_fit(recipe, vectors, labels, folds, classes, seed) for recipe in RECIPES}
@@ -76,9 +87,9 @@ def fit(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: in
         for fold in np.unique(folds):
             own, others = folds == fold, folds != fold
             chosen = min(RECIPES, key=lambda recipe: losses[recipe][others].mean())
-            scale = fit_temperature(by_recipe[chosen][others], labels[others])
+            scale = fit_temperature(by_recipe[chosen][others & fair], labels[others & fair])
             honest[own] = softmax(by_recipe[chosen][own] / scale)
-        temperature = fit_temperature(by_recipe[best], labels)
+        temperature = fit_temperature(by_recipe[best][fair], labels[fair])
         head = fit_one(best, vectors, labels, classes, seed)
     loss_by_name = {f"{r.kind} l2={r.l2:.3g}": float(losses[r].mean()) for r in RECIPES}
     return Fitted(Head(head.kind, head.tensors, temperature), best, honest, loss_by_name, temperature)
@@ -164,13 +175,19 @@ def losses_of(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature that makes the probabilities of these held-out logits fit best (least log loss).
 
-    The loss has one minimum along the scale; it is found by golden-section search on its logarithm.
+    The targets are smoothed as Platt (1999) does, by 1 / (n + 2), since ten right answers do not mean certainty. The
+    loss has one minimum along the scale; it is found by golden-section search on its logarithm.
     """
+    smoothing = 1 / (len(labels) + 2)
+
     low, high = np.log(TEMPERATURES)
     ratio = (np.sqrt(5) - 1) / 2
 
     def loss(at: float) -> float:
-        return float(losses_of(logits / np.exp(at), labels).mean())
+        chances = np.clip(softmax(logits / np.exp(at)), 1e-12, None)
+        own = np.log(chances[np.arange(len(labels)), labels])
+        others = (np.log(chances).sum(axis=1) - own) / (logits.shape[1] - 1)
+        return -float(((1 - smoothing) * own + smoothing * others).mean())
 
     while high - low > 1e-4:
         left, right = high - ratio * (high - low), low + ratio * (high - low)

@@ -66,6 +66,14 @@ def add_import(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
     return bool(insert_new(tx, imported_answers, row))
 
 
+def imported_label(tx: sa.Connection, project_id: str, image_id: str) -> str | None:
+    """The imported answer about a picture."""
+    query = sa.select(imported_answers.c.label).where(
+        imported_answers.c.project_id == project_id, imported_answers.c.image_id == image_id
+    )
+    return tx.execute(query).scalar()
+
+
 def imports(tx: sa.Connection, project_id: str) -> Sequence[sa.RowMapping]:
     """All imported answers of a project."""
     return tx.execute(sa.select(imported_answers).where(imported_answers.c.project_id == project_id)).mappings().all()

@@ -47,6 +47,14 @@ def unsynced(tx: sa.Connection, project_id: str, queue: str) -> list[str]:
     return list(tx.execute(query).scalars())
 
 
+def count_delivered(tx: sa.Connection, project_id: str, queue: str) -> int:
+    """How many tasks of a queue have their file in S3."""
+    query = sa.select(sa.func.count()).where(
+        tasks.c.project_id == project_id, tasks.c.queue == queue, tasks.c.delivered_at.is_not(None)
+    )
+    return tx.execute(query).scalar_one()
+
+
 def synced(tx: sa.Connection, ids: Sequence[str], now: dt.datetime) -> None:
     """Note that Label Studio has read these tasks."""
     for start in range(0, len(ids), 500):

@@ -46,7 +46,8 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent look at the records that waits for nobody. Raises DatabaseAway."""
-        with _away_said_plainly(), self.engine.begin() as connection:
+        looking = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with _away_said_plainly(), looking.begin() as connection:
             yield connection
 
     def migrate(self) -> None:

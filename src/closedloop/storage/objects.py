@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import s3fs
 from botocore.exceptions import BotoCoreError, ClientError
@@ -59,7 +60,8 @@ class Objects:
     def get(self, key: str) -> bytes:
         """The bytes of an object; raises FileNotFoundError or StoreAway."""
         with _away_said_plainly():
-            return self._fs.cat_file(key)
+            data: Any = self._fs.cat_file(key)
+        return data
 
     def exists(self, key: str) -> bool:
         """Whether there is an object at this key. Raises StoreAway."""
@@ -81,7 +83,7 @@ class Objects:
         """All objects below a prefix (a folder), sorted by key. Raises StoreAway."""
         with _away_said_plainly():
             try:
-                found = self._fs.find(prefix, detail=True)
+                found: Any = self._fs.find(prefix, detail=True)
             except FileNotFoundError:
                 return []
         return [

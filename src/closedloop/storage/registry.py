@@ -51,7 +51,7 @@ def go_live(tx: sa.Connection, project_id: str, head: str, release_id: str, now:
 
 
 def earlier_release(tx: sa.Connection, project_id: str, head: str, number: int, encoder: str) -> sa.RowMapping | None:
-    """The newest release before `number` that was live once and fits the encoder."""
+    """Of the releases before `number` that fit the encoder, the one that was live last."""
     query = (
         sa.select(releases)
         .where(
@@ -60,7 +60,7 @@ def earlier_release(tx: sa.Connection, project_id: str, head: str, number: int, 
             releases.c.state == "retired",
             releases.c.encoder == encoder,
         )
-        .order_by(releases.c.number.desc())
+        .order_by(releases.c.went_live_at.desc(), releases.c.number.desc())
         .limit(1)
     )
     return tx.execute(query).mappings().first()
