@@ -13,6 +13,8 @@ from closedloop.logs import configure_logs, get_logger
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import Stores, asking, installation, open_stores
 
+REPAIR_EVERY = dt.timedelta(minutes=5)  # so often it looks whether Label Studio still has its projects and storages
+
 
 def now() -> dt.datetime:
     """This moment, in UTC."""
@@ -27,6 +29,7 @@ class Sampler:
         self.inference = Inference(settings.inference_url, budget=30)
         self.label_studio = LabelStudio.from_settings(settings)
         self.provisioned = False
+        self.repaired_at: dt.datetime | None = None
         self.delivered = Counter("closedloop_outbox_done_total", "Outbox entries done.", registry=registry)
         self.collected = Counter("closedloop_annotations_total", "Annotations collected.", registry=registry)
         waiting = Gauge("closedloop_outbox_waiting", "Outbox entries not done yet.", registry=registry)
@@ -66,9 +69,14 @@ class Sampler:
         if not due:
             return
         try:
-            done = sync.run(self.stores, self.label_studio, now, due)
+            repair = self.repaired_at is None or now() - self.repaired_at > REPAIR_EVERY
+            done = sync.run(self.stores, self.label_studio, now, due, repair)
         except LeaseTaken:
             return  # `closedloop sync`, or another sampler, is at it
+        if repair and len(due) == len(projects.all_projects(self.stores)):
+            self.repaired_at = now()
+        if done.faults:
+            self.repaired_at = None  # something may be missing: look at the next round
         self.provisioned = True
         self.collected.inc(done.answers_collected + done.answers_reconciled)
         with self.stores.db.write() as tx:

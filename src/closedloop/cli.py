@@ -25,6 +25,7 @@ app.add_typer(project_app, name="project")
 app.add_typer(encoder_app, name="encoder")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+TRAINING_PATIENCE = 600.0  # s that `train` waits for the trainer, should it be at the same project
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -185,8 +186,10 @@ def sync(as_json: AsJson = False) -> None:
 
     with _faults(as_json):
         settings, stores = _opened()
-        delivered = outbox.work(stores, Inference(settings.inference_url, 30), now)
-        done = rounds.run_patiently(stores, LabelStudio.from_settings(settings), now)
+        delivered = 0
+        while worked := outbox.work(stores, Inference(settings.inference_url, 30), now):
+            delivered += worked
+        done = rounds.run(stores, LabelStudio.from_settings(settings), now, patience=rounds.PATIENCE)
         body = {
             "outbox": delivered,
             "tasks_read": done.tasks_read,
@@ -212,7 +215,7 @@ def train(
         _, stores = _opened()
         if head != CLASSIFIER:
             raise BadRequest(reason=f'a project of this kind has one head, "{CLASSIFIER}"')
-        made = training.train(stores, projects.get(stores, project), now, progress)
+        made = training.train(stores, projects.get(stores, project), now, progress, patience=TRAINING_PATIENCE)
     metrics = made.card["metrics"]
     low, high = metrics["accuracy_95"]
     text = (

@@ -20,6 +20,8 @@ from closedloop.project import CLASSIFIER, Project
 from closedloop.releases import Verdict
 from closedloop.storage import Stores, registry
 
+PATIENCE = 600.0  # s that it waits for a training that is under way
+
 
 def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: Progress | None = None) -> ChosenEncoder:
     """Switch the installation to another encoder; returns what is recorded.
@@ -44,7 +46,9 @@ def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: P
         return chosen
     every = projects.all_projects(stores)
     with contextlib.ExitStack() as held:
-        holding = [held.enter_context(leases.held(stores, f"train:{p.id}:{CLASSIFIER}", clock)) for p in every]
+        holding = [
+            held.enter_context(leases.held(stores, f"train:{p.id}:{CLASSIFIER}", clock, PATIENCE)) for p in every
+        ]
         made = [m for p in every if (m := _candidate(stores, p, former, chosen, tower, clock, progress))]
         with stores.db.write() as tx:
             for lease in holding:

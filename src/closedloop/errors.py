@@ -72,6 +72,13 @@ class LabelStudioAway(ClosedloopError):
     status = 503
 
 
+class LabelStudioRefused(ClosedloopError):
+    """Label Studio refused what it was asked ({reason}). Only this queue waits; it is tried again at the next sync."""
+
+    code = "label_studio_refused"
+    status = 503
+
+
 class LabelStudioSync(ClosedloopError):
     """Label Studio could not read the tasks of {project}/{queue} ({reason}). It is tried again at the next sync."""
 

@@ -16,7 +16,7 @@ from label_studio_sdk import LabelStudio as Client
 from label_studio_sdk.core.api_error import ApiError
 
 from closedloop.annotations import TaskAnswers
-from closedloop.errors import LabelStudioAway, LabelStudioSync
+from closedloop.errors import LabelStudioAway, LabelStudioRefused, LabelStudioSync
 from closedloop.settings import Settings
 from closedloop.tasks import MODEL_VERSION
 
@@ -28,7 +28,7 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class LabelStudio:
-    """One Label Studio. Every method raises LabelStudioAway where it does not answer."""
+    """One Label Studio. Where it does not answer, methods raise LabelStudioAway; where it says no, LabelStudioRefused."""
 
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.rstrip("/")
@@ -192,9 +192,10 @@ class LabelStudio:
         except httpx.HTTPError as error:
             raise LabelStudioAway(url=self.url, reason=type(error).__name__) from None
         except ApiError as error:
-            raise LabelStudioAway(
-                url=self.url, reason=f"it said {error.status_code}: {str(error.body)[:500]}"
-            ) from None
+            reason = f"it said {error.status_code}: {str(error.body)[:500]}"
+            if error.status_code in (401, 403, 502, 503, 504):
+                raise LabelStudioAway(url=self.url, reason=reason) from None
+            raise LabelStudioRefused(reason=reason) from None
 
 
 def _moment(value: dt.datetime | str | None) -> dt.datetime:

@@ -7,6 +7,7 @@ holder) that it is too late to finish what it began.
 import contextlib
 import datetime as dt
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,21 +34,26 @@ class Lease:
             raise LeaseLost(name=self.name)
 
 
-@contextlib.contextmanager
-def held(stores: Stores, name: str, clock: Callable[[], dt.datetime]) -> Iterator[Lease]:
-    """Hold a lease while the block runs; raises LeaseTaken where another has it."""
-    holder = uuid.uuid4().hex
+def _take(stores: Stores, name: str, holder: str, clock: Callable[[], dt.datetime]) -> int | None:
     with stores.db.write() as tx:
-        fence = installation.take_lease(tx, name, holder, clock(), clock() + LENGTH)
-    if fence is None:
-        raise LeaseTaken(name=name)
+        return installation.take_lease(tx, name, holder, clock(), clock() + LENGTH)
+
+
+@contextlib.contextmanager
+def held(stores: Stores, name: str, clock: Callable[[], dt.datetime], patience: float = 0.0) -> Iterator[Lease]:
+    """Hold a lease while the block runs; raises LeaseTaken where another has it for longer than `patience` seconds."""
+    holder = uuid.uuid4().hex
+    began = time.monotonic()
+    while (fence := _take(stores, name, holder, clock)) is None:
+        if time.monotonic() - began >= patience:
+            raise LeaseTaken(name=name)
+        time.sleep(0.3)
     over = threading.Event()
 
     def renew() -> None:
         while not over.wait(LENGTH.total_seconds() / 3):
             try:
-                with stores.db.write() as tx:
-                    installation.take_lease(tx, name, holder, clock(), clock() + LENGTH)
+                _take(stores, name, holder, clock)
             except ClosedloopError as error:
                 get_logger().warning("lease not renewed", lease=name, reason=str(error))
 

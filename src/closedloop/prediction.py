@@ -21,6 +21,10 @@ from closedloop.storage.objects import PRODUCTION
 UNCLASSIFIED = "unclassified"
 
 
+class _SentTwice(Exception):
+    """The same request came twice at once, and the other one was first."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """One answer about one picture, or the promise of one (`status` "pending")."""
@@ -73,27 +77,32 @@ def receive(
     key = _key(project, picture.id, answer)
     placed = _place(stores, project.id, picture.id, key, picture.jpeg)
     prediction_id = uuid.uuid4().hex
-    with stores.db.write() as tx:
-        pictures.add_image(tx, picture.record(project.id, key, "upload", now))
-        new = pictures.add_prediction(
-            tx,
-            {
-                "id": prediction_id,
-                "project_id": project.id,
-                "image_id": picture.id,
-                "status": "pending",
-                "created_at": now,
-                "idempotency_key": idempotency_key,
-            },
-        )
-        if new and answer:
-            _record(tx, project, prediction_id, picture.id, answer, now)
-        elif new:
-            asking.promise(tx, "predict", prediction_id, now)
+    row = {
+        "id": prediction_id,
+        "project_id": project.id,
+        "image_id": picture.id,
+        "status": "pending",
+        "created_at": now,
+        "idempotency_key": idempotency_key,
+    }
+    try:
+        with stores.db.write() as tx:
+            pictures.add_image(tx, picture.record(project.id, key, "upload", now))
+            if not pictures.add_prediction(tx, row):
+                raise _SentTwice  # nothing of this transaction stays
+            if answer:
+                _record(tx, project, prediction_id, picture.id, answer, now)
+            else:
+                asking.promise(tx, "predict", prediction_id, now)
+            if placed:
+                _keep_one_place(tx, project.id, picture.id, key, now)
+    except _SentTwice:
+        former = _by_key(stores, project.id, str(idempotency_key), picture.id)
+        assert former is not None
         if placed:
-            _keep_one_place(tx, project.id, picture.id, key, now)
-    if not new:  # the same request twice at once: the other one was first
-        return _by_key(stores, project.id, str(idempotency_key), picture.id)  # type: ignore[return-value]
+            with stores.db.write() as tx:
+                _keep_one_place(tx, project.id, picture.id, key, now)
+        return former
     return get(stores, prediction_id)
 
 

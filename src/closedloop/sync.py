@@ -8,11 +8,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import stamina
-
 from closedloop import annotations, leases, tasks
 from closedloop import project as projects
-from closedloop.errors import ClosedloopError, LabelStudioSync, LeaseTaken
+from closedloop.errors import ClosedloopError, LabelStudioRefused, LabelStudioSync
 from closedloop.label_studio import LabelStudio
 from closedloop.logs import get_logger
 from closedloop.project import Project
@@ -21,6 +19,7 @@ from closedloop.storage.objects import LABEL_STUDIO, PRODUCTION
 
 LEASE = "label-studio"
 READY = "_ready.txt"  # a prefix must not be empty when a storage is made on it
+PATIENCE = 120.0  # s that a command waits for a round that is under way
 OVERLAP = dt.timedelta(seconds=5)  # looked at again at the next reconciliation, for clocks and open transactions
 
 
@@ -36,51 +35,50 @@ class Round:
 
 
 def run(
-    stores: Stores, label_studio: LabelStudio, clock: Callable[[], dt.datetime], only: list[Project] | None = None
+    stores: Stores,
+    label_studio: LabelStudio,
+    clock: Callable[[], dt.datetime],
+    only: list[Project] | None = None,
+    repair: bool = True,
+    patience: float = 0.0,
 ) -> Round:
     """Do one round for some projects (all by default). A queue that fails is named in `faults`; the others go on.
 
-    Raises LeaseTaken while another round is under way, LabelStudioAway, StoreAway or DatabaseAway.
+    `repair` looks whether Label Studio still has every project and storage; without it only new queues are made.
+    Raises LeaseTaken while another round is under way (for longer than `patience`, in seconds), LabelStudioAway,
+    StoreAway or DatabaseAway.
     """
     done = Round()
-    with leases.held(stores, LEASE, clock):
+    with leases.held(stores, LEASE, clock, patience):
         for project in projects.all_projects(stores) if only is None else only:
             for queue in project.queues:
-                number = provision(stores, label_studio, project, queue)
                 try:
+                    number = provision(stores, label_studio, project, queue, repair)
                     _hand_over(stores, label_studio, project, queue, number, clock, done)
-                except LabelStudioSync as error:
+                    _reconcile(stores, label_studio, project, queue, number, clock, done)
+                except (LabelStudioSync, LabelStudioRefused) as error:
                     get_logger().warning("sync failed", project=project.id, queue=queue, reason=str(error))
-                    done.faults.append(str(error))
+                    done.faults.append(f"{project.id}/{queue}: {error}")
                 _collect(stores, project, queue, clock, done)
-                _reconcile(stores, label_studio, project, queue, number, clock, done)
     return done
-
-
-def run_patiently(stores: Stores, label_studio: LabelStudio, clock: Callable[[], dt.datetime]) -> Round:
-    """Do one round for all projects, after waiting for one that is under way. Raises what `run` raises."""
-    for attempt in stamina.retry_context(on=LeaseTaken, timeout=120, attempts=None, wait_initial=0.2, wait_max=1.0):
-        with attempt:
-            return run(stores, label_studio, clock)
-    raise AssertionError("unreachable")
 
 
 def provision_alone(
     stores: Stores, label_studio: LabelStudio, project: Project, queue: str, clock: Callable[[], dt.datetime]
 ) -> int:
     """`provision` under the lease, so that no round makes the same project at the same moment."""
-    for attempt in stamina.retry_context(on=LeaseTaken, timeout=120, attempts=None, wait_initial=0.2, wait_max=1.0):
-        with attempt, leases.held(stores, LEASE, clock):
-            return provision(stores, label_studio, project, queue)
-    raise AssertionError("unreachable")
+    with leases.held(stores, LEASE, clock, patience=PATIENCE):
+        return provision(stores, label_studio, project, queue)
 
 
-def provision(stores: Stores, label_studio: LabelStudio, project: Project, queue: str) -> int:
-    """Make the Label Studio project of a queue, or repair it; returns its number."""
+def provision(stores: Stores, label_studio: LabelStudio, project: Project, queue: str, repair: bool = True) -> int:
+    """Make the Label Studio project of a queue, or `repair` one that was made before; returns its number."""
     with stores.db.read() as tx:
         row = installation.label_studio_project(tx, project.id, queue)
     known = row["ls_project"] if row else None
-    if known is None:
+    if known is not None and not repair:
+        return known
+    if known is None or not stores.objects.exists(f"{tasks.prefix(project.id, queue)}/{READY}"):
         for place in (
             f"{PRODUCTION}/{project.id}",
             tasks.prefix(project.id, queue),
@@ -139,6 +137,7 @@ def _repair(
         _quarantine(stores, key, f"it was changed after its delivery: {str(error)[:200]}", clock(), done)
     with stores.db.write() as tx:
         asking.undeliver(tx, id_)
+        asking.promise(tx, "deliver", id_, clock())  # should this process die before the next line
     tasks.deliver(stores, id_, clock())
 
 

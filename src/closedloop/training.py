@@ -44,16 +44,22 @@ class Outcome:
 
 
 def train(
-    stores: Stores, project: Project, clock: Clock, progress: Progress | None = None, head: str = CLASSIFIER
+    stores: Stores,
+    project: Project,
+    clock: Clock,
+    progress: Progress | None = None,
+    head: str = CLASSIFIER,
+    patience: float = 0.0,
 ) -> Outcome:
     """Train a candidate on everything that is settled, judge it, and release it if it passes.
 
     Where the live release has learnt exactly these answers, it is returned and nothing is made.
 
-    Raises TooFewAnswers, LeaseTaken while the project is trained by another process, LeaseLost if this one was paused
+    Raises TooFewAnswers, LeaseTaken while the project is trained by another process (for longer than `patience`, in
+    seconds), LeaseLost if this one was paused
     for so long that another took over (then nothing is released), StoreAway, DatabaseAway, EncoderUnavailable.
     """
-    with leases.held(stores, f"train:{project.id}:{head}", clock) as lease:
+    with leases.held(stores, f"train:{project.id}:{head}", clock, patience) as lease:
         chosen = installations.encoder(stores)
         dataset = datasets.freeze(stores, project, head, clock())
         check_enough(project, dataset)

@@ -43,7 +43,7 @@ def parts(settings: Settings, secrets: dict[str, str]) -> list[Part]:
     python = shlex.quote(sys.executable)
 
     def service(name: str, module: str, port: int, path: str = "/readyz") -> Part:
-        return Part(name, f"exec {python} -m {module}", ours, port, f"http://127.0.0.1:{port}{path}")
+        return Part(name, f"exec {python} -m {module}", ours, port, f"http://{settings.host}:{port}{path}")
 
     return [
         _objects(settings, quiet, secrets, bind),
@@ -83,7 +83,6 @@ def _label_studio(settings: Settings, env: dict[str, str], secrets: dict[str, st
     own = {
         **{name: value for name, value in env.items() if name not in ("DJANGO_DB", "VIRTUAL_ENV")},
         "LABEL_STUDIO_BASE_DATA_DIR": str(data),
-        "LABEL_STUDIO_HOST": secrets["LABEL_STUDIO_URL"],
         "LABEL_STUDIO_USERNAME": secrets["LABEL_STUDIO_USERNAME"],
         "LABEL_STUDIO_PASSWORD": secrets["LABEL_STUDIO_PASSWORD"],
         "LABEL_STUDIO_USER_TOKEN": secrets["LABEL_STUDIO_API_KEY"],
@@ -104,5 +103,5 @@ def _label_studio(settings: Settings, env: dict[str, str], secrets: dict[str, st
     made = shlex.quote(str(data / ".initialised"))
     init = f"{shlex.quote(str(place / 'bin' / 'label-studio'))} init -q </dev/null && touch {made}"
     serve = f"exec {shlex.quote(str(python))} -m waitress --listen={bind}:{port} --threads=8 core.wsgi:application"
-    health = f"http://127.0.0.1:{port}/health"
+    health = f"http://{settings.host}:{port}/health"
     return Part("labelstudio", f"test -e {made} || {{ {init}; }} && {serve}", own, port, health, package, slow=True)

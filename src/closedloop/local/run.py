@@ -2,6 +2,7 @@
 
 import datetime as dt
 import fcntl
+import os
 import shutil
 import socket
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from closedloop import project as projects
@@ -54,7 +56,7 @@ def run(settings: Settings) -> int:
         ready = threading.Event()  # until then parts that wait for one another are no news
         supervisor = Supervisor(
             home / "logs",
-            lambda text, urgent: console.print(f"[yellow]![/] {text}") if urgent or ready.is_set() else None,
+            lambda text, urgent: console.print(f"[yellow]![/] {escape(text)}") if urgent or ready.is_set() else None,
         )
         for part in every:
             supervisor.add_process(part.name, part.command, env=part.env, cwd=part.cwd and str(part.cwd))
@@ -69,7 +71,7 @@ def run(settings: Settings) -> int:
                 console.print(f"Logs: {home / 'logs'}   Secrets: {home / 'secrets.env'}   End with Ctrl-C.")
             except CannotStart as error:
                 failed.append(str(error))
-                console.print(f"[red]✗[/] {error}")
+                console.print(f"[red]✗[/] {escape(str(error))}")
                 supervisor.terminate()
 
         # honcho forks in `loop`, so the thread that waits begins once the parts are started.
@@ -120,7 +122,7 @@ def table(settings: Settings, secrets: dict[str, str]) -> Table:
     rows = Table()
     for head in ("part", "URL", "login"):
         rows.add_column(head, overflow="fold")  # a key or an address that is cut off is of no use
-    host = settings.closedloop_bind if settings.closedloop_bind not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104
+    host = settings.host
     login = f"{secrets['LABEL_STUDIO_USERNAME']} / {secrets['LABEL_STUDIO_PASSWORD']}"
     keys = f"{secrets['AWS_ACCESS_KEY_ID']} / {secrets['AWS_SECRET_ACCESS_KEY']}"
     rows.add_row("pages", f"http://{host}:{settings.closedloop_web_port}", "none")
@@ -145,8 +147,10 @@ def _fault(part: Part, stores: Stores) -> str | None:
 
 
 def _prepare_folder(home: Path) -> None:
+    os.umask(0o077)  # pictures, logs and Label Studio's records hold what is nobody else's business
     try:
         home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
         (home / ".writable").write_bytes(b"")
     except OSError as error:
         raise CannotStart(

@@ -28,8 +28,8 @@ def ensure_secrets(settings: Settings) -> dict[str, str]:
     try:
         if path.exists():
             values |= {name: value for name, value in dotenv_values(path).items() if value}
-        values["S3_ENDPOINT_URL"] = f"http://127.0.0.1:{settings.closedloop_s3_port}"
-        values["LABEL_STUDIO_URL"] = f"http://127.0.0.1:{settings.closedloop_label_studio_port}"
+        values["S3_ENDPOINT_URL"] = f"http://{settings.host}:{settings.closedloop_s3_port}"
+        values["LABEL_STUDIO_URL"] = f"http://{settings.host}:{settings.closedloop_label_studio_port}"
         text = "# Made by `make run`. Keep it: Label Studio and the store know these values.\n" + "".join(
             f"{name}={value}\n" for name, value in sorted(values.items())
         )
