@@ -28,7 +28,7 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class LabelStudio:
-    """One Label Studio. Where it does not answer, methods raise LabelStudioAway; where it says no, LabelStudioRefused."""
+    """One Label Studio. Methods raise LabelStudioAway where it does not answer, LabelStudioRefused where it says no."""
 
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.rstrip("/")

@@ -83,7 +83,9 @@ def test_the_same_answers_train_the_same_bytes(stores, project, clock, answered)
     made = training.train(stores, project, clock)
     dataset = datasets.freeze(stores, project, CLASSIFIER, clock())
     ids = [item.image_id for item in dataset.items]
-    vectors = embedding.vectors_of(stores, "pets", ids, ENCODER.digest, lambda: pytest.fail("nothing is embedded twice"))
+    vectors = embedding.vectors_of(
+        stores, "pets", ids, ENCODER.digest, lambda: pytest.fail("nothing is embedded twice")
+    )
     fitted, _, _ = training.fit_dataset(project, dataset, vectors)
     place = artefact.place("pets", CLASSIFIER, made.release)
     assert stores.objects.get(f"{place}/model.safetensors") == artefact.weights_bytes(fitted.head)

@@ -60,7 +60,9 @@ def test_the_loop_turns_once(installation, bucket):
         for _ in range(2):
             said = http.post("/feedback", json={"prediction_id": sent[0].prediction_id})
             assert said.json() == {"success": True, "message": "Thank you for your feedback!"}
-            http.post("/label", json={"prediction_id": sent[1].prediction_id, "label": sent[1].truth}).raise_for_status()
+            http.post(
+                "/label", json={"prediction_id": sent[1].prediction_id, "label": sent[1].truth}
+            ).raise_for_status()
     drawn = installation.command("sample", "digits")
     assert drawn["frame"] + drawn["drawn"] >= 0  # the sampler may have drawn it a second before
 
@@ -82,7 +84,9 @@ def test_the_loop_turns_once(installation, bucket):
 
     # The answers are better now, and each names its release.
     later = [visitor.send(*next(stream)) for _ in range(40)]
-    assert {one.release for one in later} <= {row["release"] for row in installation.command("releases", "digits")["releases"]}
+    assert {one.release for one in later} <= {
+        row["release"] for row in installation.command("releases", "digits")["releases"]
+    }
     right = sum(one.label == one.truth for one in later)
     assert right >= 14, f"only {right} of 40 right; guessing gives 4"
 

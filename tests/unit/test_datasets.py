@@ -16,7 +16,9 @@ def vote(annotator: str, label: str, minute: int = 0, image: str = "a" * 32) -> 
     return Vote(image, annotator, label, "low_confidence", 1.0, T0 + dt.timedelta(minutes=minute))
 
 
-def row(annotation: str, annotator: str, label: str | None, minute: int, state: str = "answered", task: str = "t1") -> dict:
+def row(
+    annotation: str, annotator: str, label: str | None, minute: int, state: str = "answered", task: str = "t1"
+) -> dict:
     return {
         "annotation_id": annotation,
         "annotator": annotator,
@@ -66,10 +68,24 @@ def test_answers_of_two_annotators_both_count():
     assert labels([row("7", "1", "cat", 0), row("8", "2", "dog", 3)]) == ["cat", "dog"]
 
 
-@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), st.sampled_from(["cat", "dog"]), st.integers(0, 30),
-       st.sampled_from(["answered", "skipped", "withdrawn", "refused"])), max_size=20), st.randoms())
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 5),
+            st.integers(1, 3),
+            st.sampled_from(["cat", "dog"]),
+            st.integers(0, 30),
+            st.sampled_from(["answered", "skipped", "withdrawn", "refused"]),
+        ),
+        max_size=20,
+    ),
+    st.randoms(),
+)
 def test_the_order_of_collection_does_not_matter(entries, shuffler):
-    rows = [row(str(a), str(a % who), label, 100 * i + minute, state) for i, (a, who, label, minute, state) in enumerate(entries)]
+    rows = [
+        row(str(a), str(a % who), label, 100 * i + minute, state)
+        for i, (a, who, label, minute, state) in enumerate(entries)
+    ]
     shuffled = list(rows)
     shuffler.shuffle(shuffled)
     key = lambda v: (v.annotator, v.at)  # noqa: E731

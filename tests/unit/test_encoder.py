@@ -80,7 +80,9 @@ def test_a_file_with_the_picture_tower_alone_knows_none(tiny):
 def test_class_names_answer_without_training_and_prompts_refine_them(tiny):
     encoder = encoders.load(tiny)
     plain = parse_manifest("{id: pets, title: Pets, kind: classification, classes: [cat, dog]}")
-    refined = parse_manifest("{id: pets, title: Pets, kind: classification, classes: [cat, dog], prompts: {cat: [a tabby]}}")
+    refined = parse_manifest(
+        "{id: pets, title: Pets, kind: classification, classes: [cat, dog], prompts: {cat: [a tabby]}}"
+    )
     head = zero_shot.head(encoder, plain)
     probabilities = head.probabilities(encoder.embed(pictures(2)))
     assert probabilities.shape == (2, 2)

@@ -93,4 +93,6 @@ def test_confidence_is_fitted_on_the_fair_answers_where_there_are_enough():
     labels[hard] = np.random.default_rng(1).integers(0, 3, 150)  # what was asked about because it is hard
     for_all = fitting.fit(vectors, labels, np.arange(300), 3)
     for_fair = fitting.fit(vectors, labels, np.arange(300), 3, fair=~hard)
-    assert for_fair.head.probabilities(vectors).max(axis=1).mean() > for_all.head.probabilities(vectors).max(axis=1).mean()
+    assert (
+        for_fair.head.probabilities(vectors).max(axis=1).mean() > for_all.head.probabilities(vectors).max(axis=1).mean()
+    )

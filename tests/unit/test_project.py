@@ -26,7 +26,11 @@ def faults(text: str) -> str:
 def test_four_entries_are_enough_and_the_rest_is_as_documented():
     project = parse_manifest(GOOD)
     assert project.thresholds.low_confidence == 0.7
-    assert (project.random_sample.share, project.random_sample.at_least, project.random_sample.cron) == (0.05, 20, "0 3 * * *")
+    assert (project.random_sample.share, project.random_sample.at_least, project.random_sample.cron) == (
+        0.05,
+        20,
+        "0 3 * * *",
+    )
     assert project.sync.cron == project.train.cron == "* * * * *"
     assert project.train.at_least_new == 20
     assert list(project.queues) == ["random_sample", "low_confidence", "user_feedback", "user_label"]
@@ -62,7 +66,10 @@ def test_two_faults_are_both_named():
     assert "line 3:" in said
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b", "id: [", "a: b: c", "\x00", "&a [*a]", "!!python/object/apply:os.system ['true']", "[" * 50_000])
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a\n- b", "id: [", "a: b: c", "\x00", "&a [*a]", "!!python/object/apply:os.system ['true']", "[" * 50_000],
+)
 def test_what_is_no_manifest_is_said_to_be_none(text):
     faults(text)
 

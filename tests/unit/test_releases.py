@@ -30,7 +30,9 @@ def test_nothing_passes_without_answers_to_compare_on():
     assert not releases.judge([], [], None).passed
 
 
-@pytest.mark.parametrize(("n", "share", "difference", "strict"), [(40, 0.3, -0.05, False), (25, 0.2, -0.1, True), (60, 0.1, 0.05, False)])
+@pytest.mark.parametrize(
+    ("n", "share", "difference", "strict"), [(40, 0.3, -0.05, False), (25, 0.2, -0.1, True), (60, 0.1, 0.05, False)]
+)
 def test_the_stated_error_is_the_simulated_one(n, share, difference, strict):
     random = np.random.default_rng(1)
     discordant = random.binomial(n, share, 40_000)
