@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 LS_ENV := .venv-label-studio
 BIN := .venv/bin
 
-.PHONY: help install run demo test check lint format doctor env-example bench figures clean
+.PHONY: help install run demo test check check-types check-unit format doctor env-example bench figures clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,13 @@ test: install ## Run every test; nothing else needs to be prepared.
 check: install ## ruff, pyright, import-linter and the unit tests, in under a minute.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check-types check-unit
+
+check-types:
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/pyright
+
+check-unit:
 	$(BIN)/pytest tests/unit -q
 
 format: install ## Put the code into shape.

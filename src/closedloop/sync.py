@@ -3,9 +3,10 @@
 One round at a time in the whole installation (a lease), since two simultaneous syncs double Label Studio's tasks.
 """
 
+import contextlib
 import datetime as dt
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from closedloop import annotations, leases, tasks
@@ -52,15 +53,26 @@ def run(
     with leases.held(stores, LEASE, clock, patience):
         for project in projects.all_projects(stores) if only is None else only:
             for queue in project.queues:
-                try:
+                number = None
+                with _named(project, queue, done):
                     number = provision(stores, label_studio, project, queue, repair)
                     _hand_over(stores, label_studio, project, queue, number, clock, done)
-                    _reconcile(stores, label_studio, project, queue, number, clock, done)
-                except (LabelStudioSync, LabelStudioRefused) as error:
-                    get_logger().warning("sync failed", project=project.id, queue=queue, reason=str(error))
-                    done.faults.append(f"{project.id}/{queue}: {error}")
+                # Before the reconciliation: it withdraws what was collected and is no longer in Label Studio.
                 _collect(stores, project, queue, clock, done)
+                if number is not None:
+                    with _named(project, queue, done):
+                        _reconcile(stores, label_studio, project, queue, number, clock, done)
     return done
+
+
+@contextlib.contextmanager
+def _named(project: Project, queue: str, done: Round) -> Iterator[None]:
+    """What Label Studio refuses for one queue is named, and the others go on."""
+    try:
+        yield
+    except (LabelStudioSync, LabelStudioRefused) as error:
+        get_logger().warning("sync failed", project=project.id, queue=queue, reason=str(error))
+        done.faults.append(f"{project.id}/{queue}: {error}")
 
 
 def provision_alone(

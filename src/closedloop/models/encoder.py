@@ -214,10 +214,12 @@ def _from_hub(name: str, model: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
+        if not _hub_answers(model):  # the hub's own client tries for much longer
+            raise ConnectionError("the hub does not answer")
         return Path(hf_hub_download(HUB[model][1], HUB_FILE, etag_timeout=HUB_SECONDS))
-    except Exception as error:  # the hub's client raises many kinds, all of which mean: not to be had
+    except Exception as error:  # the client raises many kinds, all of which mean: not to be had
         reason = (
-            f"its weights could not be fetched from {_hub_url(model)} ({type(error).__name__}). Connect this machine, "
+            f"its weights could not be fetched from {_hub_url(model)} ({error}). Connect this machine, "
             f"or copy the file here and use openclip:{model}@FILE.safetensors."
         )
         raise EncoderUnavailable(name=name, reason=reason) from None
