@@ -105,10 +105,6 @@ class Supervisor(Manager):
             killer.start()
         super().terminate()
 
-    def pids(self) -> dict[str, int]:
-        """Process ids of the parts."""
-        return {name: entry["pid"] for name, entry in self._processes.items() if entry.get("pid")}
-
     # honcho waits for parts that never said that they started, or that cannot say any more that they stopped.
 
     def _all_started(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
-from closedloop.storage.tables import annotations, images, inclusions, outbox, sampling_windows, tasks
+from closedloop.storage.tables import images, inclusions, outbox, sampling_windows, tasks
 
 
 def add_task(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
@@ -132,20 +132,3 @@ def waiting(tx: sa.Connection) -> tuple[int, dt.datetime | None]:
         sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(outbox.c.done_at.is_(None))
     ).one()
     return row[0], row[1]
-
-
-def queue_sizes(tx: sa.Connection, project_id: str) -> dict[str, dict[str, int]]:
-    """Per queue of a project: pictures `asked` about, and how many of them were `answered` by anyone."""
-    answered = sa.select(annotations.c.task_id).where(
-        annotations.c.project_id == project_id, annotations.c.state.in_(("answered", "unknown"))
-    )
-    query = (
-        sa.select(
-            tasks.c.queue,
-            sa.func.count().label("asked"),
-            sa.func.sum(sa.case((tasks.c.id.in_(answered), 1), else_=0)).label("answered"),
-        )
-        .where(tasks.c.project_id == project_id)
-        .group_by(tasks.c.queue)
-    )
-    return {row.queue: {"asked": row.asked, "answered": row.answered} for row in tx.execute(query)}

@@ -1,7 +1,6 @@
 """Records about the installation itself: projects, the chosen encoder, leases, and when each job last ran."""
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -114,8 +113,3 @@ def set_reconciled(tx: sa.Connection, project_id: str, queue: str, to: dt.dateti
         .where(label_studio_projects.c.project_id == project_id, label_studio_projects.c.queue == queue)
         .values(reconciled_to=to)
     )
-
-
-def label_studio_urls(tx: sa.Connection) -> Sequence[sa.RowMapping]:
-    """All (project_id, queue, ls_project)."""
-    return tx.execute(sa.select(label_studio_projects)).mappings().all()
