@@ -37,6 +37,8 @@ def main() -> None:
     arguments.add_argument("--plot", type=Path, default=Path("var/demo.png"), help="where the plot goes")
     plot = arguments.parse_args().plot
     console = Console(highlight=False)
+    if not console.is_terminal:  # a file takes lines of any length
+        console = Console(highlight=False, width=120)
     began = time.monotonic()
     console.print("Starting an installation of its own in a temporary folder …")
     with started() as installation:
@@ -81,12 +83,12 @@ def turn(installation: Installation, console: Console) -> list[Round]:
         rounds.append(this)
         console.print(
             f"  {time.monotonic() - began:.0f} s: round {number}: {right} of {PICTURES} right with "
-            f"{release or 'no model'}; annotators answer …"
+            f"{release or 'no model'}"
         )
-        runs = training_runs(installation, PROJECT)
-        answered = wait_and_answer(annotators, ANSWERS)
-        console.print(f"  {time.monotonic() - began:.0f} s: {answered} tasks answered")
         if number < ROUNDS:
+            runs = training_runs(installation, PROJECT)
+            answered = wait_and_answer(annotators, ANSWERS)
+            console.print(f"  {time.monotonic() - began:.0f} s: {answered} tasks answered")
             wait_for_release(installation, runs, answered)
         this.queues = annotators.sizes()
         made = installation.command("releases", PROJECT)["releases"]
