@@ -88,7 +88,8 @@ def insert_new(
     added = 0
     for start in range(0, len(rows), 500):  # well under SQLite's limit of variables
         statement = dialect.insert(table).values(rows[start : start + 500]).on_conflict_do_nothing()
-        added += connection.execute(statement).rowcount
+        # SQLAlchemy keeps an INSERT's row count on Postgres only if it is told to.
+        added += connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
     return added
 
 
