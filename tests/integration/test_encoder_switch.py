@@ -21,20 +21,25 @@ MANIFEST = "{id: shapes, title: Shapes, kind: classification, classes: [round, s
 
 
 @pytest.fixture
-def shapes(stores, clock, tmp_path):
+def folder(tmp_path):
+    return tmp_path / "shapes"
+
+
+@pytest.fixture
+def shapes(stores, clock, folder):
     """A project with a release on the embedded encoder, from real pictures."""
     project = projects.parse_manifest(MANIFEST)
     projects.add(stores, project, START)
     random = np.random.default_rng(0)
     for name in project.classes:
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir(parents=True)
         for number in range(12):
             picture = Image.new("RGB", (96, 96), tuple(int(v) for v in random.integers(180, 255, 3)))
             x, y = (int(v) for v in random.integers(4, 30, 2))
             draw = ImageDraw.Draw(picture)
             (draw.ellipse if name == "round" else draw.rectangle)((x, y, x + 50, y + 50), fill=(40, 20, number * 9))
-            picture.save(tmp_path / name / f"{number}.png")
-    done = importing.run(stores, project, tmp_path, clock)
+            picture.save(folder / name / f"{number}.png")
+    done = importing.run(stores, project, folder, clock)
     assert (done.added, done.skipped) == (24, [])
     tower = encoders.load("embedded")
     chosen = ChosenEncoder("embedded", tower.digest, 1280, False, "", "")
@@ -63,10 +68,10 @@ def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes
         assert len(pictures.embeddings_of(tx, "shapes", chosen.digest, ids)) == 24
 
 
-def test_importing_again_adds_nothing_and_names_what_is_no_picture(stores, shapes, clock, tmp_path):
-    (tmp_path / "round" / "notes.txt").write_text("not a picture")
-    (tmp_path / "oval").mkdir()
-    again = importing.run(stores, shapes, tmp_path, clock)
+def test_importing_again_adds_nothing_and_names_what_is_no_picture(stores, shapes, clock, folder):
+    (folder / "round" / "notes.txt").write_text("not a picture")
+    (folder / "oval").mkdir()
+    again = importing.run(stores, shapes, folder, clock)
     assert (again.added, again.known) == (0, 24)
     assert len(again.skipped) == 1
     assert "round/notes.txt" in again.skipped[0]
@@ -82,8 +87,8 @@ def _generous(judge):
     return always
 
 
-def test_a_stored_import_is_what_an_upload_would_store(stores, shapes, tmp_path):
-    file = next((tmp_path / "round").glob("*.png"))
+def test_a_stored_import_is_what_an_upload_would_store(stores, shapes, folder):
+    file = next((folder / "round").glob("*.png"))
     picture = image.accept(file.read_bytes())
     with stores.db.read() as tx:
         row = pictures.image(tx, "shapes", picture.id)
