@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from closedloop import feedback, prediction
 from closedloop import project as projects
-from closedloop.errors import BadRequest, ClosedloopError, UploadTooLarge
+from closedloop.errors import BadRequest, ClosedloopError
 from flask_app import context, upload
 
 pages = Blueprint("feedback", __name__)
@@ -24,6 +24,13 @@ class InvalidFields(ClosedloopError):
 
     code = "invalid"
     status = 422
+
+
+class TooMuchText(ClosedloopError):
+    """What was sent is far longer than any feedback. Send the prediction's id and, for a label, its name."""
+
+    code = "too_large"
+    status = 413
 
 
 class NotJson(ClosedloopError):
@@ -60,7 +67,7 @@ def label() -> AnyResponse:
 
 def _parse(kind: type[Fields]) -> Fields:
     if (request.content_length or 0) > MAX_BODY:
-        raise UploadTooLarge(limit_mib=MAX_BODY / 2**20)
+        raise TooMuchText
     try:
         if request.is_json:
             return kind.model_validate_json(request.get_data())

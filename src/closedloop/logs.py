@@ -6,7 +6,6 @@ import sys
 import uuid
 from typing import TextIO
 
-import stamina.instrumentation
 import structlog
 
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -14,7 +13,6 @@ REQUEST_ID_HEADER = "X-Request-ID"
 
 def configure_logs(part: str, level: str = "INFO", stream: TextIO = sys.stdout) -> None:
     """Send everything that this process logs, libraries included, to a stream as JSON lines marked with `part`."""
-    stamina.instrumentation.set_on_retry_hooks([])  # what is tried again is said where it is given up
     shared = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
