@@ -5,6 +5,7 @@ import uvicorn
 from closedloop.logs import configure_logs
 from closedloop.settings import load_settings
 from inference_api.app import create_app
+from inference_api.refusals import Protocol
 
 
 def main() -> None:
@@ -15,6 +16,7 @@ def main() -> None:
         create_app(settings),
         host=settings.closedloop_bind,
         port=settings.closedloop_inference_port,
+        http=Protocol,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=10,

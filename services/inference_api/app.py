@@ -1,5 +1,6 @@
 """The inference service over HTTP. A route parses, asks `Serving`, answers."""
 
+import asyncio
 import contextlib
 import datetime as dt
 import time
@@ -24,9 +25,11 @@ from closedloop.health import metrics_text, readiness
 from closedloop.logs import REQUEST_ID_HEADER, bind_request_id, get_logger
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
+from inference_api.following import Follower
 from inference_api.serving import Serving
 
 MAX_BODY = 16 * 2**20  # bytes; our own JPEG of an accepted picture may be larger than what was uploaded
+BODY_SECONDS = 30  # for a whole picture to arrive
 MAX_WAITING = 64  # requests; beyond it 503 at once
 PICTURE = {
     "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
@@ -59,19 +62,17 @@ _AWAY: dict[int | str, dict[str, Any]] = {503: _FAULTS[503]}
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application: `serving` follows the records from start-up to shut-down."""
-    serving = Serving(
-        lambda: open_stores(settings),
-        settings.closedloop_encoder,
-        settings.home / "inference",
-        lambda: dt.datetime.now(dt.UTC),
+    """The application; what it serves follows the records from start-up to shut-down."""
+    serving = Serving(settings.closedloop_encoder)
+    follower = Follower(
+        serving, lambda: open_stores(settings), settings.home / "inference", lambda: dt.datetime.now(dt.UTC)
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        serving.start()
+        follower.start()
         yield
-        serving.stop()
+        follower.stop()
 
     app = FastAPI(title="Closedloop inference", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.openapi_version = "3.0.2"  # the newest that the bundled page of /docs reads
@@ -89,15 +90,20 @@ def create_app(settings: Settings) -> FastAPI:
         response.headers[REQUEST_ID_HEADER] = known
         return response
 
-    async def ask(request: Request, method: Any, *arguments: Any) -> Any:
-        nonlocal under_way
+    def refuse_if_full() -> None:
         if under_way >= MAX_WAITING:
             raise HTTPException(503, headers={"Retry-After": "1"})
+
+    async def ask(request: Request, method: Any, *arguments: Any) -> Any:
+        nonlocal under_way
+        refuse_if_full()  # before the picture is taken in, too
+        body = await _body(request)
+        refuse_if_full()
         under_way += 1
         waiting.set(under_way)
         started = time.perf_counter()
         try:
-            answer = await run_in_threadpool(method, *arguments, await _body(request))
+            answer = await run_in_threadpool(method, *arguments, body)
             seconds.observe(time.perf_counter() - started)
             return answer
         finally:
@@ -181,11 +187,14 @@ async def _body(request: Request) -> bytes:
         raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
     chunks, size = [], 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
-            chunks.append(chunk)
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BadRequest(reason=f"the picture was not whole after {BODY_SECONDS} s") from None
     except ClientDisconnect:
         raise BadRequest(reason="the connection ended before the picture was whole") from None
     if not chunks:

@@ -8,6 +8,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from closedloop import annotations, leases, tasks
 from closedloop import project as projects
@@ -52,27 +53,18 @@ def run(
     done = Round()
     with leases.held(stores, LEASE, clock, patience):
         for project in projects.all_projects(stores) if only is None else only:
-            for queue in project.queues:
+            for name in project.queues:
+                queue = _Queue(stores, label_studio, project, name, clock, done)
                 number = None
-                with _named(project, queue, done):
-                    number = provision(stores, label_studio, project, queue, repair)
-                    _hand_over(stores, label_studio, project, queue, number, clock, done)
+                with queue.named():
+                    number = provision(stores, label_studio, project, name, repair)
+                    queue.hand_over(number)
                 # Before the reconciliation: it withdraws what was collected and is no longer in Label Studio.
-                _collect(stores, project, queue, clock, done)
+                queue.collect()
                 if number is not None:
-                    with _named(project, queue, done):
-                        _reconcile(stores, label_studio, project, queue, number, clock, done)
+                    with queue.named():
+                        queue.reconcile(number)
     return done
-
-
-@contextlib.contextmanager
-def _named(project: Project, queue: str, done: Round) -> Iterator[None]:
-    """What Label Studio refuses for one queue is named, and the others go on."""
-    try:
-        yield
-    except (LabelStudioSync, LabelStudioRefused) as error:
-        get_logger().warning("sync failed", project=project.id, queue=queue, reason=str(error))
-        done.faults.append(f"{project.id}/{queue}: {error}")
 
 
 def provision_alone(
@@ -105,118 +97,120 @@ def provision(stores: Stores, label_studio: LabelStudio, project: Project, queue
     return number
 
 
-def _hand_over(
-    stores: Stores,
-    label_studio: LabelStudio,
-    project: Project,
-    queue: str,
-    number: int,
-    clock: Callable[[], dt.datetime],
-    done: Round,
-) -> None:
-    """Have Label Studio read the queue's new files, after whatever would stop it was put aside."""
-    prefix = tasks.prefix(project.id, queue)
-    there = stores.objects.list(prefix)  # before the records: a task is recorded before its file is put
-    with stores.db.read() as tx:
-        ours = {tasks.key(project.id, queue, id_) for id_ in asking.task_ids(tx, project.id, queue)}
-        new = asking.unsynced(tx, project.id, queue)
-        delivered = asking.count_delivered(tx, project.id, queue)
-    for listed in there:
-        if listed.key not in ours and listed.key != f"{prefix}/{READY}":
-            _quarantine(stores, listed.key, "it is not a task that this installation asked", clock(), done)
-    if not new:
-        return
-    for id_ in new:
-        _repair(stores, project, queue, id_, clock, done)
-    done.tasks_read += label_studio.sync(number, project.id, queue, clock())
-    if doubles := label_studio.remove_doubles(number, delivered):
-        get_logger().warning("tasks were doubled", project=project.id, queue=queue, removed=doubles)
-    with stores.db.write() as tx:
-        asking.synced(tx, new, clock())
+@dataclass(frozen=True)
+class _Queue:
+    """One queue in one round."""
 
+    stores: Stores
+    label_studio: LabelStudio
+    project: Project
+    name: str
+    clock: Callable[[], dt.datetime]
+    done: Round
 
-def _repair(
-    stores: Stores, project: Project, queue: str, id_: str, clock: Callable[[], dt.datetime], done: Round
-) -> None:
-    """One malformed file fails Label Studio's whole sync, so each new one is read once before."""
-    key = tasks.key(project.id, queue, id_)
-    try:
-        tasks.TaskFile.model_validate_json(stores.objects.get(key))
-        return
-    except FileNotFoundError:
-        get_logger().warning("task file missing, delivered again", key=key)
-    except ValueError as error:
-        _quarantine(stores, key, f"it was changed after its delivery: {str(error)[:200]}", clock(), done)
-    with stores.db.write() as tx:
-        asking.undeliver(tx, id_)
-        asking.promise(tx, "deliver", id_, clock())  # should this process die before the next line
-    tasks.deliver(stores, id_, clock())
+    def hand_over(self, number: int) -> None:
+        """Have Label Studio read the queue's new files, after whatever would stop it was put aside."""
+        prefix = tasks.prefix(self.project.id, self.name)
+        there = self.stores.objects.list(prefix)  # before the records: a task is recorded before its file is put
+        with self.stores.db.read() as tx:
+            ours = {
+                tasks.key(self.project.id, self.name, id_) for id_ in asking.task_ids(tx, self.project.id, self.name)
+            }
+            new = asking.unsynced(tx, self.project.id, self.name)
+            delivered = asking.count_delivered(tx, self.project.id, self.name)
+        for listed in there:
+            if listed.key not in ours and listed.key != f"{prefix}/{READY}":
+                self._quarantine(listed.key, "it is not a task that this installation asked")
+        if not new:
+            return
+        for id_ in new:
+            self._repair(id_)
+        self.done.tasks_read += self.label_studio.sync(number, self.project.id, self.name, self.clock())
+        if doubles := self.label_studio.remove_doubles(number, delivered):
+            get_logger().warning("tasks were doubled", project=self.project.id, queue=self.name, removed=doubles)
+        with self.stores.db.write() as tx:
+            asking.synced(tx, new, self.clock())
 
-
-def _quarantine(stores: Stores, key: str, why: str, now: dt.datetime, done: Round) -> None:
-    """Move an object out of Label Studio's way, and name it."""
-    aside = key.replace(f"{LABEL_STUDIO}/tasks/", f"{LABEL_STUDIO}/quarantine/", 1)
-    stores.objects.move(key, aside)
-    get_logger().warning("quarantined", key=key, moved_to=aside, reason=why)
-    done.quarantined.append(f"{key}: {why}")
-    with stores.db.write() as tx:
-        answers.note_collected(tx, key, "quarantined", f"{why}; moved to {aside}", now)
-
-
-def _collect(stores: Stores, project: Project, queue: str, clock: Callable[[], dt.datetime], done: Round) -> None:
-    """Read what Label Studio wrote on submit: one object per annotation, rewritten at each edit."""
-    prefix = f"{LABEL_STUDIO}/output/{project.id}/{queue}/"
-    with stores.db.read() as tx:
-        known = answers.known_versions(tx, prefix)
-    for listed in stores.objects.list(prefix):
-        if listed.key.endswith(READY) or known.get(listed.key) == listed.version:
-            continue
-        problem = None
+    def _repair(self, id_: str) -> None:
+        """One malformed file fails Label Studio's whole sync, so each new one is read once before."""
+        key = tasks.key(self.project.id, self.name, id_)
         try:
-            raw = json.loads(stores.objects.get(listed.key))
-            data = raw["task"]["data"]
-            with stores.db.write() as tx:
-                done.answers_collected += annotations.keep(tx, project, queue, data, raw, clock())
+            tasks.TaskFile.model_validate_json(self.stores.objects.get(key))
+            return
         except FileNotFoundError:
-            continue
-        except annotations.NotOurs as error:
-            problem = str(error)
-        except ClosedloopError:
-            raise
-        except Exception as error:  # whatever one object holds, the others are collected
-            problem = f"not an annotation: {type(error).__name__} {str(error)[:200]!r}"
-        if problem:
-            get_logger().warning("annotation not used", key=listed.key, reason=problem)
-        with stores.db.write() as tx:
-            answers.note_collected(tx, listed.key, listed.version, problem, clock())
+            get_logger().warning("task file missing, delivered again", key=key)
+        except ValueError as error:
+            self._quarantine(key, f"it was changed after its delivery: {str(error)[:200]}")
+        with self.stores.db.write() as tx:
+            asking.undeliver(tx, id_)
+            asking.promise(tx, "deliver", id_, self.clock())  # should this process die before the next line
+        tasks.deliver(self.stores, id_, self.clock())
 
+    def _quarantine(self, key: str, why: str) -> None:
+        """Move an object out of Label Studio's way, and name it."""
+        aside = key.replace(f"{LABEL_STUDIO}/tasks/", f"{LABEL_STUDIO}/quarantine/", 1)
+        self.stores.objects.move(key, aside)
+        get_logger().warning("quarantined", key=key, moved_to=aside, reason=why)
+        self.done.quarantined.append(f"{key}: {why}")
+        with self.stores.db.write() as tx:
+            answers.note_collected(tx, key, "quarantined", f"{why}; moved to {aside}", self.clock())
 
-def _reconcile(
-    stores: Stores,
-    label_studio: LabelStudio,
-    project: Project,
-    queue: str,
-    number: int,
-    clock: Callable[[], dt.datetime],
-    done: Round,
-) -> None:
-    """Compare with the API, which is the truth: an answer whose object was never written, one that was deleted."""
-    with stores.db.read() as tx:
-        row = installation.label_studio_project(tx, project.id, queue)
-    since = row["reconciled_to"] if row else None
-    newest = since
-    for task in label_studio.changed_since(number, since - OVERLAP if since else None):
-        for raw in task.annotations:
+    def collect(self) -> None:
+        """Read what Label Studio wrote on submit: one object per annotation, rewritten at each edit."""
+        prefix = f"{LABEL_STUDIO}/output/{self.project.id}/{self.name}/"
+        with self.stores.db.read() as tx:
+            known = answers.known_versions(tx, prefix)
+        for listed in self.stores.objects.list(prefix):
+            if listed.key.endswith(READY) or known.get(listed.key) == listed.version:
+                continue
+            problem = None
             try:
-                with stores.db.write() as tx:
-                    done.answers_reconciled += annotations.keep(tx, project, queue, task.data, raw, clock())
+                raw = json.loads(self.stores.objects.get(listed.key))
+                self.done.answers_collected += self._keep(raw["task"]["data"], raw)
+            except FileNotFoundError:
+                continue
+            except annotations.NotOurs as error:
+                problem = str(error)
             except ClosedloopError:
                 raise
-            except Exception as error:  # NotOurs, or what nobody has thought of: the others are collected
-                get_logger().warning("annotation not used", project=project.id, queue=queue, reason=str(error)[:300])
-        with stores.db.write() as tx:
-            annotations.withdraw_missing(tx, project, queue, task, clock())
-        newest = max(newest or task.updated_at, task.updated_at)
-    if newest and newest != since:
-        with stores.db.write() as tx:
-            installation.set_reconciled(tx, project.id, queue, newest)
+            except Exception as error:  # whatever one object holds, the others are collected
+                problem = f"not an annotation: {type(error).__name__} {str(error)[:200]!r}"
+            if problem:
+                get_logger().warning("annotation not used", key=listed.key, reason=problem)
+            with self.stores.db.write() as tx:
+                answers.note_collected(tx, listed.key, listed.version, problem, self.clock())
+
+    def reconcile(self, number: int) -> None:
+        """Compare with the API, which is the truth: an answer whose object was never written, one that was deleted."""
+        with self.stores.db.read() as tx:
+            row = installation.label_studio_project(tx, self.project.id, self.name)
+        since = row["reconciled_to"] if row else None
+        newest = since
+        for task in self.label_studio.changed_since(number, since - OVERLAP if since else None):
+            for raw in task.annotations:
+                try:
+                    self.done.answers_reconciled += self._keep(task.data, raw)
+                except ClosedloopError:
+                    raise
+                except Exception as error:  # NotOurs, or what nobody has thought of: the others are collected
+                    why = str(error)[:300]
+                    get_logger().warning("annotation not used", project=self.project.id, queue=self.name, reason=why)
+            with self.stores.db.write() as tx:
+                annotations.withdraw_missing(tx, self.project, self.name, task, self.clock())
+            newest = max(newest or task.updated_at, task.updated_at)
+        if newest and newest != since:
+            with self.stores.db.write() as tx:
+                installation.set_reconciled(tx, self.project.id, self.name, newest)
+
+    def _keep(self, data: dict[str, Any], raw: dict[str, Any]) -> int:
+        with self.stores.db.write() as tx:
+            return annotations.keep(tx, self.project, self.name, data, raw, self.clock())
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """What Label Studio refuses for this queue is named, and the others go on."""
+        try:
+            yield
+        except (LabelStudioSync, LabelStudioRefused) as error:
+            get_logger().warning("sync failed", project=self.project.id, queue=self.name, reason=str(error))
+            self.done.faults.append(f"{self.project.id}/{self.name}: {error}")

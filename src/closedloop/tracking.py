@@ -10,6 +10,7 @@ from closedloop.project import Project
 from closedloop.storage import Stores, installation, pictures
 from closedloop.storage.objects import TRACKING
 
+SETTLED = dt.timedelta(minutes=10)  # after midnight: a picture of 23:59:59 may be committed a little later
 GRACE = dt.timedelta(days=2)  # so long is a day kept open for pictures that wait for inference
 
 
@@ -23,7 +24,7 @@ def close_days(stores: Stores, project: Project, now: dt.datetime) -> list[str]:
         return []
     day = (last + dt.timedelta(days=1)).date() if last else first.date()
     written = []
-    while day < now.date():
+    while day < (now - SETTLED).date():
         end = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), dt.UTC)
         with stores.db.read() as tx:
             if now - end < GRACE and pictures.pending_before(tx, project.id, end):

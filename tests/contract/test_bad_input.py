@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from flask_app import create_app
-from flask_app.__main__ import MAX_HEARD
 from flask_app.app import MAX_BODY
+from flask_app.refusals import MAX_HEARD
 
 from closedloop.image import MAX_BYTES
 from tests.contract.conftest import FORM, Backend, Service, multipart, read, request_bytes

@@ -115,6 +115,18 @@ def test_wrong_addresses_and_methods_have_the_one_shape(
     assert inference.raw_request(method, path, Connection="close").says(status, code)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET /healthz\r\n\r\n",
+     request_bytes("GET", "/healthz", X="x" * 100_000),
+     request_bytes("POST", "/v1/embed", b"x", Content_Length="-1"),
+     request_bytes("POST", "/v1/embed", b"zz\r\n", Transfer_Encoding="chunked")],
+    ids=["tls", "no version", "headers too long", "negative length", "bad chunk"],
+)  # fmt: skip
+def test_what_is_not_http_is_told_so_in_the_one_shape(inference: Service, sent: bytes) -> None:
+    assert inference.raw(sent).says(400, "bad_request")
+
+
 def test_the_docs_need_nothing_from_outside(inference: Service) -> None:
     page = inference.send("GET", "/docs").body.decode()
     linked = re.findall(r"""(?:src|href)=["']([^"']+)""", page)

@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from inference_api import serving as module
+from inference_api import following
+from inference_api.following import Follower
 from inference_api.serving import Serving
 from PIL import Image
 
@@ -38,23 +39,33 @@ def wait_for(condition, seconds: float = 20.0):
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(module, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(following, "LOOK_EVERY", 0.1)
+
+
+class Starter:
+    """`start(stores)`: what is served while it follows these stores, on the same disk each time, one at a time."""
+
+    def __init__(self, disk) -> None:
+        self.disk = disk
+        self.follower: Follower | None = None
+
+    def __call__(self, stores: Stores) -> Serving:
+        self.stop()
+        serving = Serving("embedded")
+        self.follower = Follower(serving, lambda: stores, self.disk, lambda: dt.datetime.now(dt.UTC))
+        self.follower.start()
+        return serving
+
+    def stop(self) -> None:
+        if self.follower:
+            self.follower.stop()
 
 
 @pytest.fixture
 def serve(tmp_path):
-    """`serve(stores)`: a running Serving on the same disk each time."""
-    running: list[Serving] = []
-
-    def start(stores: Stores) -> Serving:
-        one = Serving(lambda: stores, "embedded", tmp_path / "inference", lambda: dt.datetime.now(dt.UTC))
-        one.start()
-        running.append(one)
-        return one
-
+    start = Starter(tmp_path / "inference")
     yield start
-    for one in running:
-        one.stop()
+    start.stop()
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +189,6 @@ def test_it_starts_from_disk_with_records_and_store_away(stores, project, serve,
     release = train()
     wait_for(lambda: ready(one) and served(one) == release)
     before = one.predict("pets", jpeg(2))
-    one.stop()
     gone = Stores(Database("sqlite:////nowhere/closedloop.db"), Objects("http://127.0.0.1:9", "no", "body"))
     again = serve(gone)
     wait_for(lambda: ready(again))
@@ -191,7 +201,7 @@ def test_weights_that_are_not_the_recorded_ones_are_not_used(stores, project, se
         wrong = installations.ChosenEncoder("embedded", "f" * 64, 1280, False, "", "")
         installations.choose_encoder(tx, wrong, START)
     one = serve(stores)
-    wait_for(lambda: one._away is not None)
+    wait_for(lambda: one.away is not None)
     with pytest.raises(EncoderUnavailable, match="not those that this installation was made with"):
         one.snapshot()
 
@@ -201,14 +211,13 @@ def test_with_the_store_away_a_restart_still_serves_what_it_served(stores, proje
     wait_for(lambda: ready(one))
     first = train()
     wait_for(lambda: served(one) == first)
-    one.stop()
+    serve.stop()
     second = train()
     half = Stores(stores.db, Objects("http://127.0.0.1:9", "no", "body"))
     again = serve(half)
     wait_for(lambda: ready(again))
     assert again.snapshot().problems["pets"]
     assert served(again) == first
-    again.stop()
     last = serve(stores)
     wait_for(lambda: ready(last) and served(last) == second)
 
@@ -218,7 +227,6 @@ def test_a_torn_file_on_disk_is_fetched_again(stores, project, serve, train, tmp
     wait_for(lambda: ready(one))
     release = train()
     wait_for(lambda: served(one) == release)
-    one.stop()
     (tmp_path / "inference" / "releases" / "pets" / release / artefact.WEIGHTS).write_bytes(b"torn")
     again = serve(stores)
     wait_for(lambda: ready(again))

@@ -6,6 +6,7 @@ from closedloop.models.encoder import Encoder
 from closedloop.models.heads import Head
 from closedloop.project import Project
 
+_PREFIX = "zero-shot-"
 TEMPLATES = ("a photo of {}.", "a close-up photo of {}.", "a photo of {}, in good light.")
 
 
@@ -25,4 +26,9 @@ def head(encoder: Encoder, project: Project) -> Head:
 
 def release_name(encoder: Encoder) -> str:
     """What answers by words name as their release."""
-    return f"zero-shot-{encoder.digest[:12]}"
+    return f"{_PREFIX}{encoder.digest[:12]}"
+
+
+def is_release(name: str) -> bool:
+    """Whether words answered under this name, not a trained head."""
+    return name.startswith(_PREFIX)

@@ -23,7 +23,7 @@ def project_manifest(tx: sa.Connection, project_id: str) -> dict[str, Any] | Non
 
 def lock_project(tx: sa.Connection, project_id: str) -> None:
     """Let nobody else who locks the project go on before this transaction ends (on SQLite every write does so)."""
-    tx.execute(sa.select(projects.c.id).where(projects.c.id == project_id).with_for_update())
+    tx.execute(sa.select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
 
 
 def project_since(tx: sa.Connection, project_id: str) -> dt.datetime | None:

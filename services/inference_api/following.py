@@ -1,0 +1,173 @@
+"""Keeps what is served up with the records: a release goes live, is rolled back, a project comes, the encoder changes.
+
+With storage and database away, what was served last is served.
+"""
+
+import datetime as dt
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from closedloop import installations
+from closedloop import project as projects
+from closedloop.errors import ClosedloopError, EncoderUnavailable, StoreAway
+from closedloop.installations import ChosenEncoder
+from closedloop.logs import get_logger
+from closedloop.models import artefact, zero_shot
+from closedloop.models import encoder as encoders
+from closedloop.models.encoder import Encoder
+from closedloop.project import CLASSIFIER, Project
+from closedloop.storage import Stores, registry
+from inference_api.last_known import LastKnown
+from inference_api.serving import Served, Serving, Snapshot
+
+LOOK_EVERY = 2.0  # s
+
+
+class Follower:
+    """Looks at the records from a thread of its own, and swaps the snapshot of `serving` where they differ."""
+
+    def __init__(
+        self, serving: Serving, stores: Callable[[], Stores], folder: Path, clock: Callable[[], dt.datetime]
+    ) -> None:
+        self._serving = serving
+        self._open_stores = stores
+        self._stores: Stores | None = None
+        self._last = LastKnown(folder)
+        self._clock = clock
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="releases", daemon=True)
+
+    def start(self) -> None:
+        """Load what the records say, or what was served last; then follow the records."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._over.set()
+        self._thread.join(timeout=10)
+
+    def _follow(self) -> None:
+        while not self._over.is_set():
+            try:
+                self._look()
+                self._serving.away = None
+            except Exception as error:
+                self._cannot_look(error)
+            self._over.wait(LOOK_EVERY)
+
+    def _cannot_look(self, error: Exception) -> None:
+        why = str(error) if isinstance(error, ClosedloopError) else f"{type(error).__name__}: {error}"
+        if self._serving.away != why:
+            unexpected = not isinstance(error, ClosedloopError)
+            get_logger().warning("records not read", reason=why, exc_info=error if unexpected else None)
+        self._serving.away = why
+        if self._serving.current is None:
+            self._fall_back()
+
+    def _look(self) -> None:
+        """Compare the records with what is served, and swap if they differ."""
+        stores = self._stores = self._stores or self._open_stores()
+        stores.db.check()
+        chosen = installations.chosen_encoder(stores)
+        now = self._serving.current
+        if chosen is None:
+            encoder, chosen = self._choose(stores)
+        elif now is not None and now.chosen.digest == chosen.digest:
+            encoder = now.encoder
+        else:
+            encoder = _load(chosen)
+        with stores.db.read() as tx:
+            live = {row["project_id"]: row["id"] for row in registry.live_releases(tx) if row["head"] == CLASSIFIER}
+        former = now.projects if now and now.chosen.digest == chosen.digest else {}
+        served, problems = {}, {}
+        for project in projects.all_projects(stores):
+            try:
+                served[project.id] = self._serve(project, live.get(project.id), former.get(project.id), encoder, chosen)
+            except Exception as error:
+                # A release that cannot be used never serves: who answered until now goes on, over a restart too.
+                problems[project.id] = str(error)
+                if not now or now.problems.get(project.id) != str(error):
+                    get_logger().error("release not served", project=project.id, reason=str(error))
+                served[project.id] = former.get(project.id) or self._served_last(project, encoder, chosen)
+        if now is None or (now.chosen, now.projects, now.problems) != (chosen, served, problems):
+            self._serving.current = new = Snapshot(encoder, chosen, served, problems)
+            self._last.remember(new)
+            get_logger().info("serving", releases={id_: s.release for id_, s in served.items()}, encoder=chosen.name)
+
+    def _serve(
+        self, project: Project, release: str | None, former: Served | None, encoder: Encoder, chosen: ChosenEncoder
+    ) -> Served:
+        if release is None and encoder.knows_words:
+            name = zero_shot.release_name(encoder)
+            if former and former.release == name and former.project == project:
+                return former
+            return Served(project, name, project.classes, zero_shot.head(encoder, project))
+        if release is None:
+            return Served(project)
+        if former and former.release == release:
+            return former if former.project == project else replace(former, project=project)
+        ready = self._read(project.id, release, encoder, chosen)
+        return Served(project, release, ready.classes, ready.head)
+
+    def _read(self, project_id: str, release: str, encoder: Encoder, chosen: ChosenEncoder) -> artefact.Artefact:
+        """A checked release, from disk or S3. Raises BadArtefact or StoreAway."""
+
+        def check(files: dict[str, bytes]) -> artefact.Artefact:
+            return artefact.unpack(files, project_id, CLASSIFIER, release, chosen.digest, encoder.dimension)
+
+        def fetch(name: str) -> bytes:
+            if self._stores is None:
+                raise StoreAway
+            return self._stores.objects.get(f"{artefact.place(project_id, CLASSIFIER, release)}/{name}")
+
+        return self._last.read_release(project_id, release, check, fetch)
+
+    def _choose(self, stores: Stores) -> tuple[Encoder, ChosenEncoder]:
+        """The first start of an installation: choose its encoder and record it."""
+        encoder, reason = encoders.choose(self._serving.setting)
+        moment = self._clock()
+        chosen = ChosenEncoder(
+            encoder.name, encoder.digest, encoder.dimension, encoder.knows_words, reason, moment.isoformat()
+        )
+        with stores.db.write() as tx:
+            installations.choose_encoder(tx, chosen, moment)
+        get_logger().info("encoder chosen", encoder=chosen.name, reason=reason)
+        return encoder, chosen
+
+    def _served_last(self, project: Project, encoder: Encoder, chosen: ChosenEncoder) -> Served:
+        """The release that last answered for a project, if it still can; else nobody."""
+        release, last = self._last.release_of(project.id), self._last.encoder
+        if not last or last.digest != chosen.digest or not release:
+            return Served(project)
+        try:
+            return self._serve(project, None if zero_shot.is_release(release) else release, None, encoder, chosen)
+        except Exception as error:
+            get_logger().error("last known release not served", project=project.id, reason=str(error))
+            return Served(project)
+
+    def _fall_back(self) -> None:
+        """With the records away and nothing loaded yet, serve what was served last."""
+        try:
+            chosen = self._last.encoder
+            if chosen is None:
+                return
+            encoder = _load(chosen)
+            served = {project.id: self._served_last(project, encoder, chosen) for project in self._last.projects()}
+        except Exception as error:
+            get_logger().error("last known releases not served", reason=str(error))
+            return
+        self._serving.current = Snapshot(encoder, chosen, served)
+        get_logger().warning("serving the last known releases", releases={i: s.release for i, s in served.items()})
+
+
+def _load(chosen: ChosenEncoder) -> Encoder:
+    encoder = encoders.load(chosen.name)
+    if encoder.digest != chosen.digest:
+        raise EncoderUnavailable(
+            name=chosen.name,
+            reason="its weights are not those that this installation was made with. Put the former file back, or "
+            f"run `closedloop encoder use {chosen.name}` to retrain with the new ones.",
+        )
+    return encoder

@@ -1,0 +1,93 @@
+"""What was served last, on disk: enough to start and answer with storage and database away."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from closedloop.errors import BadArtefact
+from closedloop.installations import ChosenEncoder
+from closedloop.models import artefact
+from closedloop.project import Project
+from inference_api.serving import Snapshot
+
+FILES = (artefact.WEIGHTS, artefact.CARD, artefact.MANIFEST)
+
+
+class LastKnown:
+    """The last known good: who answered for each project with which encoder, and the files of the releases."""
+
+    def __init__(self, folder: Path) -> None:
+        self._state = folder / "state.json"
+        self._releases = folder / "releases"
+        self._releases.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def encoder(self) -> ChosenEncoder | None:
+        """The encoder that answered last; None where nothing was ever served."""
+        encoder = self._read()["encoder"]
+        return ChosenEncoder(**encoder) if encoder else None
+
+    def projects(self) -> list[Project]:
+        """The projects that were answered for, as they were. Raises ValueError for what this version cannot read."""
+        return [Project.model_validate(entry["manifest"]) for entry in self._read()["projects"].values()]
+
+    def release_of(self, project_id: str) -> str | None:
+        """The release that last answered for a project."""
+        return self._read()["projects"].get(project_id, {}).get("release")
+
+    def remember(self, snapshot: Snapshot) -> None:
+        """Note what is served from now on."""
+        state = {
+            "encoder": asdict(snapshot.chosen),
+            "projects": {
+                id_: {
+                    "manifest": served.project.model_dump(mode="json"),
+                    # Where nothing could be loaded, what was good before stays noted: it may be loadable again.
+                    "release": served.release or (self.release_of(id_) if id_ in snapshot.problems else None),
+                }
+                for id_, served in snapshot.projects.items()
+            },
+        }
+        partial = self._state.with_suffix(".partial")
+        partial.write_text(json.dumps(state), encoding="utf-8")
+        os.replace(partial, self._state)
+
+    def read_release(
+        self,
+        project_id: str,
+        release: str,
+        check: Callable[[dict[str, bytes]], artefact.Artefact],
+        fetch: Callable[[str], bytes],
+    ) -> artefact.Artefact:
+        """A release that passed `check`: from disk, or by `fetch(name)` and then kept on disk.
+
+        Raises what `check` and `fetch` raise, except FileNotFoundError.
+        """
+        folder = self._releases / project_id / release
+        with contextlib.suppress(BadArtefact, OSError):  # not there, or torn: the store has it
+            return check({name: (folder / name).read_bytes() for name in FILES})
+        files = {}
+        for name in FILES:
+            with contextlib.suppress(FileNotFoundError):  # `check` says what is missing
+                files[name] = fetch(name)
+        ready = check(files)
+        partial = folder.with_name(f".{release}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, data in files.items():
+            (partial / name).write_bytes(data)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+        return ready
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+            return {"encoder": state["encoder"], "projects": dict(state["projects"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {"encoder": None, "projects": {}}
