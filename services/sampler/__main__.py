@@ -1,15 +1,18 @@
 """`python -m sampler`: the clock of the loop. Each job is a function of a moment; SQL says when it last ran."""
 
+import contextlib
 import datetime as dt
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from closedloop import health, outbox, sampling, schedule, sync, tracking
+from closedloop import health, leases, outbox, sampling, schedule, sync, tracking
 from closedloop import project as projects
 from closedloop.errors import LabelStudioAway, LeaseTaken
 from closedloop.inference import Inference
 from closedloop.label_studio import LabelStudio
 from closedloop.logs import configure_logs, get_logger
+from closedloop.project import Project
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import Stores, asking, installation, open_stores
 
@@ -52,27 +55,38 @@ class Sampler:
     def draw_samples(self) -> None:
         """Draw the random sample of each project whose hour has come."""
         for project in projects.all_projects(self.stores):
-            with self.stores.db.read() as tx:
-                last = asking.last_window_end(tx, project.id) or installation.project_since(tx, project.id)
-            if schedule.is_due(project.random_sample.cron, last, now()):
-                drawn = sampling.draw_sample(self.stores, project, now())
-                get_logger().info("sample drawn", project=project.id, frame=drawn.frame, drawn=drawn.drawn)
+
+            def last(tx: Any, id_: str = project.id) -> dt.datetime | None:
+                return asking.last_window_end(tx, id_) or installation.project_since(tx, id_)
+
+            with schedule.turn(self.stores, f"sample:{project.id}", project.random_sample.cron, now, last) as mine:
+                if mine:
+                    drawn = sampling.draw_sample(self.stores, project, now())
+                    get_logger().info("sample drawn", project=project.id, frame=drawn.frame, drawn=drawn.drawn)
 
     def sync(self) -> None:
         """Do a round with Label Studio for each project that is due; for all at the start."""
+        if not self._due_for_sync():
+            return
+        with (
+            contextlib.suppress(LeaseTaken),
+            leases.held(self.stores, "job:sync", now),
+        ):  # else another sampler is at it
+            if due := self._due_for_sync():  # and may have done it since
+                self._sync(due)
+
+    def _due_for_sync(self) -> list[Project]:
         due = []
         for project in projects.all_projects(self.stores):
             with self.stores.db.read() as tx:
                 last = installation.last_run(tx, f"sync:{project.id}")
             if not self.provisioned or schedule.is_due(project.sync.cron, last, now()):
                 due.append(project)
-        if not due:
-            return
-        try:
-            repair = self.repaired_at is None or now() - self.repaired_at > REPAIR_EVERY
-            done = sync.run(self.stores, self.label_studio, now, due, repair)
-        except LeaseTaken:
-            return  # `closedloop sync`, or another sampler, is at it
+        return due
+
+    def _sync(self, due: list[Project]) -> None:
+        repair = self.repaired_at is None or now() - self.repaired_at > REPAIR_EVERY
+        done = sync.run(self.stores, self.label_studio, now, due, repair)
         if repair and len(due) == len(projects.all_projects(self.stores)):
             self.repaired_at = now()
         if done.faults:

@@ -10,7 +10,7 @@ from closedloop.errors import DatabaseAway, LeaseTaken, TooFewAnswers
 from closedloop.logs import configure_logs, get_logger
 from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
-from closedloop.storage import installation, open_stores
+from closedloop.storage import open_stores
 
 
 def now() -> dt.datetime:
@@ -31,23 +31,21 @@ class Trainer:
     def train(self) -> None:
         """Train each project that is due and has enough new answers."""
         for project in projects.all_projects(self.stores):
-            job = f"train:{project.id}"
-            with self.stores.db.read() as tx:
-                last = installation.last_run(tx, job)
-            if not schedule.is_due(project.train.cron, last, now()):
-                continue
-            try:
-                new = datasets.count_new(self.stores, project, CLASSIFIER)
-                self.new.labels(project.id).set(new)
-                if new >= project.train.at_least_new:
-                    self._train(project, new)
-            except DatabaseAway:
-                raise
-            except Exception:  # one project's fault is no other's
-                get_logger().exception("training failed", project=project.id)
-                self.runs.labels(project.id, "failed").inc()
-            with self.stores.db.write() as tx:
-                installation.note_run(tx, job, now())
+            with schedule.turn(self.stores, f"train:{project.id}", project.train.cron, now) as mine:
+                if mine:
+                    self._train_if_enough(project)
+
+    def _train_if_enough(self, project: projects.Project) -> None:
+        try:
+            new = datasets.count_new(self.stores, project, CLASSIFIER)
+            self.new.labels(project.id).set(new)
+            if new >= project.train.at_least_new:
+                self._train(project, new)
+        except DatabaseAway:
+            raise
+        except Exception:  # one project's fault is no other's
+            get_logger().exception("training failed", project=project.id)
+            self.runs.labels(project.id, "failed").inc()
 
     def _train(self, project: projects.Project, new: int) -> None:
         # torch is loaded with the first training, not with the process: the start of the machine is busy enough.

@@ -17,6 +17,11 @@ class ClosedloopError(Exception):
         self.details = details
         super().__init__(" ".join(inspect.getdoc(type(self)).split()).format(**details))  # type: ignore[union-attr]
 
+    def explained(self) -> str:
+        """The message and what is behind it, for logs and `doctor`: a page's visitor need not know."""
+        cause = " ".join(str(self.__cause__ or "").split())[:500]
+        return f"{self} ({cause})" if cause else str(self)
+
     def as_json(self) -> dict[str, Any]:
         """The one JSON shape of every error on every service: `ok`, `error` (for a person), `code` (for a program)."""
         return {"ok": False, "error": str(self), "code": self.code}
@@ -29,6 +34,12 @@ class MissingSetting(ClosedloopError):
     """The setting {name} has no value. Put it into .env or the environment; under `make run` it is made by itself."""
 
     code = "missing_setting"
+
+
+class WeakSecrets(ClosedloopError):
+    """These secrets will not do: {faults}. Empty them in .env and run `make secrets`, then start again."""
+
+    code = "weak_secrets"
 
 
 class DatabaseOutdated(ClosedloopError):

@@ -1,15 +1,21 @@
 """When scheduled work is due, and the clock that looks. A job's last run lies in SQL, so a restart skips nothing."""
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from closedloop.errors import ClosedloopError
+from closedloop import leases
+from closedloop.errors import ClosedloopError, LeaseTaken
 from closedloop.logs import bind_request_id, get_logger
+from closedloop.storage import Stores, installation
 
 Job = Callable[[], None]
+Clock = Callable[[], dt.datetime]
 
 
 def parse_cron(text: str) -> CronTrigger:
@@ -34,11 +40,44 @@ def is_due(cron: str, last: dt.datetime | None, now: dt.datetime) -> bool:
     return following is not None and following <= now
 
 
-def run_jobs(every: Mapping[Job, int], clock: Callable[[], dt.datetime]) -> None:
-    """Run each job every so many seconds, never twice at once, until the process is told to stop."""
+@contextlib.contextmanager
+def turn(
+    stores: Stores, name: str, cron: str, clock: Clock, last: Callable[[Any], dt.datetime | None] | None = None
+) -> Iterator[bool]:
+    """Whether it is this process's turn at a scheduled job: it is due, and no other process is at it or has done it.
+
+    `last` (transaction -> moment) tells when the job last ran, where it also runs by other ways than this one. A block
+    that raises has not run the job.
+    """
+
+    def due() -> bool:
+        with stores.db.read() as tx:
+            ran = last(tx) if last else installation.last_run(tx, name)
+        return is_due(cron, ran, clock())
+
+    with contextlib.ExitStack() as stack:
+        mine = due()
+        if mine:
+            try:
+                stack.enter_context(leases.held(stores, f"job:{name}", clock))
+                mine = due()  # another process may have done it since
+            except LeaseTaken:
+                mine = False
+        yield mine
+        if mine:
+            with stores.db.write() as tx:
+                installation.note_run(tx, name, clock())
+
+
+def run_jobs(every: Mapping[Job, int], clock: Clock) -> None:
+    """Run each job every so many seconds, never twice at once, until the process is told to stop.
+
+    SIGTERM lets the jobs under way finish.
+    """
     scheduler = BlockingScheduler(timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1})
     for job, seconds in every.items():
         scheduler.add_job(_said(job), "interval", seconds=seconds, next_run_time=clock(), misfire_grace_time=None)
+    signal.signal(signal.SIGTERM, lambda *_: scheduler.shutdown(wait=True))
     scheduler.start()
 
 

@@ -7,7 +7,9 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from closedloop.errors import MissingSetting
+from closedloop.errors import MissingSetting, WeakSecrets
+
+GENERATED = "(make secrets)"  # marks in `.env.example` what `scripts/make_secrets.py` fills
 
 
 class Settings(BaseSettings):
@@ -42,12 +44,40 @@ class Settings(BaseSettings):
     )
     closedloop_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     s3_endpoint_url: str = Field("", description="The S3 store of pictures, tasks and releases.")
-    aws_access_key_id: str = Field("", description="Its access key.")
+    aws_access_key_id: str = Field(
+        "", description="Its access key; in Docker the command line's, of 20 characters at most."
+    )
     aws_secret_access_key: SecretStr = Field(SecretStr(""), description="Its secret key.")
     label_studio_url: str = Field("", description="Where Label Studio answers.")
-    label_studio_username: str = Field("", description="Label Studio's first user (an e-mail address).")
+    label_studio_username: str = Field(
+        "admin@closedloop.local", description="Label Studio's first user (an e-mail address)."
+    )
     label_studio_password: SecretStr = Field(SecretStr(""), description="That user's password.")
     label_studio_api_key: SecretStr = Field(SecretStr(""), description="That user's token, 40 characters at most.")
+    closedloop_web_url: str = Field("", description="Where `doctor` finds the pages. Empty: on this machine.")
+    closedloop_sampler_url: str = Field("", description="Where `doctor` finds the sampler. Empty: on this machine.")
+    closedloop_trainer_url: str = Field("", description="Where `doctor` finds the trainer. Empty: on this machine.")
+    # What only docker-compose.yaml reads. The checks of secrets know them from here, too.
+    bind: str = Field("127.0.0.1", description="Address at which pages and Label Studio are published.")
+    postgres_password: SecretStr = Field(SecretStr(""), description="Postgres' own password.")
+    closedloop_db_password: SecretStr = Field(SecretStr(""), description="Password of the records' database.")
+    label_studio_db_password: SecretStr = Field(SecretStr(""), description="Password of Label Studio's database.")
+    minio_root_password: SecretStr = Field(SecretStr(""), description="MinIO's own password, for its set-up alone.")
+    s3_secret_web: SecretStr = Field(SecretStr(""), description="Secret key of the pages in MinIO.")
+    s3_secret_inference: SecretStr = Field(SecretStr(""), description="Secret key of inference in MinIO.")
+    s3_secret_sampler: SecretStr = Field(SecretStr(""), description="Secret key of the sampler in MinIO.")
+    s3_secret_trainer: SecretStr = Field(SecretStr(""), description="Secret key of the trainer in MinIO.")
+    s3_secret_label_studio: SecretStr = Field(SecretStr(""), description="Secret key of Label Studio in MinIO.")
+    grafana_password: SecretStr = Field(SecretStr(""), description="Password of Grafana's user admin.")
+    label_studio_origins: str = Field(
+        "",
+        description="Label Studio's address in the browser where a proxy gives it another: https://labels.example.org.",
+    )
+    cpu: str = Field("", description="1: the images take PyTorch's CPU builds, 5 GB smaller (`docker compose build`).")
+    minio_image: str = Field("pgsty/silo:RELEASE.2026-09-16T00-00-00Z", description="MinIO's image, or a fork's.")
+    postgres_image: str = Field("postgres:17", description="Postgres' image.")
+    inference_memory: str = Field("1g", description="Memory limit of inference; OpenCLIP's larger models want more.")
+    trainer_memory: str = Field("1g", description="Memory limit of the trainer.")
 
     @cached_property
     def home(self) -> Path:
@@ -88,6 +118,42 @@ def load_settings() -> Settings:
     return Settings(_env_file=".env", **own)  # type: ignore[call-arg]
 
 
+WEAK = frozenset({"minioadmin", "change-me", "changeme", "password", "labelstudio", "closedloop"})
+SHORTEST = 12  # characters of a secret
+
+
+def generated(name: str) -> bool:
+    """Whether a setting is a value that `make secrets` makes."""
+    return Settings.model_fields[name].annotation is SecretStr or name == "aws_access_key_id"
+
+
+def check_secrets(settings: Settings) -> None:
+    """Raise WeakSecrets, naming every secret of the stack that is missing, short or known to everyone."""
+    faults = []
+    for name in filter(generated, Settings.model_fields):
+        value = getattr(settings, name)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not text:
+            faults.append(f"{name.upper()} is missing")
+        elif any(known in text.lower() for known in WEAK):
+            faults.append(f"{name.upper()} is a value that everyone knows")
+        elif len(text) < SHORTEST:
+            faults.append(f"{name.upper()} has fewer than {SHORTEST} characters")
+    for name, longest in (("aws_access_key_id", 20), ("label_studio_api_key", 40)):
+        value = getattr(settings, name)
+        if len(value if isinstance(value, str) else value.get_secret_value()) > longest:
+            faults.append(f"{name.upper()} has more than {longest} characters")
+    if faults:
+        raise WeakSecrets(faults="; ".join(faults))
+
+
+HEADINGS = {
+    "closedloop_home": "Closedloop",
+    "s3_endpoint_url": "Store and Label Studio. Under `make run` made by itself: leave it empty",
+    "bind": "Docker compose alone",
+}
+
+
 def env_example() -> str:
     """The text of `.env.example`: every setting with its default and what it means."""
     lines = [
@@ -95,6 +161,9 @@ def env_example() -> str:
         "",
     ]
     for name, field in Settings.model_fields.items():
+        if name in HEADINGS:
+            lines += [f"## {HEADINGS[name]}", ""]
         default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-        lines += [f"# {field.description}", f"{name.upper()}={default}", ""]
+        made = f"{GENERATED} " if generated(name) else ""
+        lines += [f"# {made}{field.description}", f"{name.upper()}={default}", ""]
     return "\n".join(lines).rstrip() + "\n"
