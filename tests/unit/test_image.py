@@ -5,6 +5,7 @@ import struct
 import zipfile
 import zlib
 
+import imagehash
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -300,3 +301,19 @@ def _colours(made: Image.Image) -> list[str]:
         assert sum(abs(a - b) for a, b in zip(near, pixel, strict=True)) < 80, pixel  # type: ignore[arg-type]
         seen.append(names[near])
     return seen
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(24, 400), st.integers(24, 400))  # narrower ones have symmetries, so zeros
+@settings(max_examples=60, deadline=None)
+def test_the_perceptual_hash_is_that_of_imagehash(seed: int, width: int, height: int) -> None:
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    theirs = int(str(imagehash.phash(picture)), 16)
+    assert (
+        int(image.perceptual_hash(picture), 16) ^ theirs
+    ).bit_count() <= 1  # a tie with the median may fall either way
+
+
+def test_a_flat_picture_has_one_perceptual_hash_whatever_its_size() -> None:
+    flat = {image.perceptual_hash(Image.new("RGB", size, (90, 120, 200))) for size in [(3, 4), (640, 480), (1, 1)]}
+    assert len(flat) == 1
