@@ -1,16 +1,19 @@
 """Puts the pages together: settings, stores, error answers, headers, health."""
 
+import time
+
 from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from werkzeug.exceptions import NotFound
 
-from closedloop import health
+from closedloop import gauges, health
 from closedloop.errors import CrossSite
 from closedloop.image import MAX_BYTES
 from closedloop.inference import Inference
 from closedloop.logs import REQUEST_ID_HEADER, bind_request_id
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
+from closedloop.storage.objects import PRODUCTION
 from flask_app import context, errors, feedback, upload
 
 MAX_BODY = MAX_BYTES + 64 * 1024  # the picture and what multipart puts around it
@@ -31,19 +34,26 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     registry = CollectorRegistry()
     stores = open_stores(settings)
+    checks = {"database": stores.db.check, "store": lambda: stores.objects.check(PRODUCTION)}
+    registry.register(gauges.Readiness(checks))
+    uploads = Counter("closedloop_uploads_total", "Pictures taken.", ["project", "status"], registry=registry)
+    for status in ("done", "pending"):
+        uploads.labels(settings.closedloop_default_project, status)  # from 0 on, so that the first one is seen as new
     app.extensions[context.EXTENSION] = {
         "settings": settings,
         "stores": stores,
         "inference": Inference(settings.inference_url, settings.closedloop_inference_budget),
-        "uploads": Counter("closedloop_uploads_total", "Pictures taken.", ["project", "status"], registry=registry),
+        "uploads": uploads,
     }
     answered = Counter("closedloop_responses_total", "Responses.", ["method", "status"], registry=registry)
+    seconds = Histogram("closedloop_upload_seconds", "Seconds from a taken picture to its page.", registry=registry)
     app.register_blueprint(upload.pages)
     app.register_blueprint(feedback.pages)
     errors.register(app)
 
     @app.before_request
     def begin() -> None:
+        g.started = time.perf_counter()
         g.request_id = bind_request_id(request.headers.get(REQUEST_ID_HEADER))
         if request.method == "POST" and request.headers.get("Sec-Fetch-Site", "same-origin") in (
             "cross-site",
@@ -60,6 +70,8 @@ def create_app(settings: Settings) -> Flask:
         answered.labels(
             request.method if request.method in ("GET", "HEAD", "POST") else "other", response.status_code
         ).inc()
+        if request.endpoint == "upload.predict" and response.status_code < 400:
+            seconds.observe(time.perf_counter() - g.started)
         return response
 
     @app.get("/healthz")
@@ -68,7 +80,7 @@ def create_app(settings: Settings) -> Flask:
 
     @app.get("/readyz")
     def readyz() -> tuple[dict[str, object], int]:
-        said = health.readiness({"database": stores.db.check, "store": stores.objects.check})
+        said = health.readiness(checks)
         return said, 200 if said["ok"] else 503
 
     @app.get("/metrics")

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from swagger_ui_bundle import swagger_ui_path
 
+from closedloop import gauges
 from closedloop.errors import BadRequest, ClosedloopError, UploadTooLarge
 from closedloop.health import metrics_text, readiness
 from closedloop.logs import REQUEST_ID_HEADER, bind_request_id, get_logger
@@ -77,9 +78,17 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Closedloop inference", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.openapi_version = "3.0.2"  # the newest that the bundled page of /docs reads
     registry = CollectorRegistry()
-    answers = Counter("closedloop_answers_total", "Answers given.", ["project", "release"], registry=registry)
+    answers = Counter("closedloop_answers_total", "Answers given.", ["project"], registry=registry)
     seconds = Histogram("closedloop_answer_seconds", "Seconds from a picture to its answer.", registry=registry)
     waiting = Gauge("closedloop_waiting_requests", "Pictures being answered or waiting for it.", registry=registry)
+    registry.register(gauges.Readiness({"encoder": serving.snapshot}))
+    registry.register(
+        gauges.Releases(
+            "closedloop_serving_release_info",
+            "1 for each release that answers here.",
+            lambda: [(id_, served.release) for id_, served in serving.snapshot().projects.items() if served.release],
+        )
+    )
     under_way = 0
     app.mount("/static", StaticFiles(directory=Path(swagger_ui_path)), name="static")
 
@@ -114,7 +123,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def predict(request: Request, project: str = Query(max_length=40), vector: bool = False) -> dict[str, Any]:
         """The live release's answer about the body's picture; `vector=true` adds its embedding (base64 float32)."""
         answer = await ask(request, serving.predict, project)
-        answers.labels(project, answer["release"] or "none").inc()
+        answers.labels(project).inc()
         if not vector:
             del answer["vector"]
         return answer

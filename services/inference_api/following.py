@@ -58,7 +58,7 @@ class Follower:
             self._over.wait(LOOK_EVERY)
 
     def _cannot_look(self, error: Exception) -> None:
-        why = str(error) if isinstance(error, ClosedloopError) else f"{type(error).__name__}: {error}"
+        why = error.explained() if isinstance(error, ClosedloopError) else f"{type(error).__name__}: {error}"
         if self._serving.away != why:
             unexpected = not isinstance(error, ClosedloopError)
             get_logger().warning("records not read", reason=why, exc_info=error if unexpected else None)

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import shutil
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +27,8 @@ class LastKnown:
         self._state = folder / "state.json"
         self._releases = folder / "releases"
         self._releases.mkdir(parents=True, exist_ok=True)
+        for torn in (*folder.glob("*.partial"), *self._releases.glob("*/.*.partial")):
+            _remove_if_old(torn)
 
     @property
     def encoder(self) -> ChosenEncoder | None:
@@ -53,7 +57,7 @@ class LastKnown:
                 for id_, served in snapshot.projects.items()
             },
         }
-        partial = self._state.with_suffix(".partial")
+        partial = self._state.with_suffix(f".{uuid.uuid4().hex}.partial")  # replicas may share the folder
         partial.write_text(json.dumps(state), encoding="utf-8")
         os.replace(partial, self._state)
 
@@ -76,13 +80,15 @@ class LastKnown:
             with contextlib.suppress(FileNotFoundError):  # `check` says what is missing
                 files[name] = fetch(name)
         ready = check(files)
-        partial = folder.with_name(f".{release}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = folder.with_name(f".{release}.{uuid.uuid4().hex}.partial")
         partial.mkdir(parents=True)
         for name, data in files.items():
             (partial / name).write_bytes(data)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        shutil.rmtree(folder, ignore_errors=True)  # torn, if it was there
+        try:
+            os.replace(partial, folder)
+        except OSError:  # another replica was quicker, with the same files
+            shutil.rmtree(partial, ignore_errors=True)
         return ready
 
     def _read(self) -> dict[str, Any]:
@@ -91,3 +97,10 @@ class LastKnown:
             return {"encoder": state["encoder"], "projects": dict(state["projects"])}
         except (OSError, ValueError, KeyError, TypeError):
             return {"encoder": None, "projects": {}}
+
+
+def _remove_if_old(partial: Path) -> None:
+    """Remove what a killed process left half written; a younger one may be another replica's."""
+    with contextlib.suppress(OSError):
+        if time.time() - partial.stat().st_mtime > 3600:
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()

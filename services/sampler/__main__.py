@@ -4,9 +4,9 @@ import contextlib
 import datetime as dt
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 
-from closedloop import health, leases, outbox, sampling, schedule, sync, tracking
+from closedloop import gauges, health, leases, outbox, sampling, schedule, sync, tracking
 from closedloop import project as projects
 from closedloop.errors import LabelStudioAway, LeaseTaken
 from closedloop.inference import Inference
@@ -15,6 +15,7 @@ from closedloop.logs import configure_logs, get_logger
 from closedloop.project import Project
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import Stores, asking, installation, open_stores
+from closedloop.storage.objects import LABEL_STUDIO, PRODUCTION, TRACKING
 
 REPAIR_EVERY = dt.timedelta(minutes=5)  # so often it looks whether Label Studio still has its projects and storages
 
@@ -35,18 +36,8 @@ class Sampler:
         self.repaired_at: dt.datetime | None = None
         self.delivered = Counter("closedloop_outbox_done_total", "Outbox entries done.", registry=registry)
         self.collected = Counter("closedloop_annotations_total", "Annotations collected.", registry=registry)
-        waiting = Gauge("closedloop_outbox_waiting", "Outbox entries not done yet.", registry=registry)
-        waiting.set_function(lambda: self._waiting()[0])
-        age = Gauge("closedloop_outbox_oldest_seconds", "Age of the oldest entry not done yet.", registry=registry)
-        age.set_function(self._oldest_seconds)
-
-    def _waiting(self) -> tuple[int, dt.datetime | None]:
-        with self.stores.db.read() as tx:
-            return asking.waiting(tx)
-
-    def _oldest_seconds(self) -> float:
-        oldest = self._waiting()[1]
-        return (now() - oldest).total_seconds() if oldest else 0.0
+        registry.register(gauges.Loop(self.stores, now))
+        registry.register(gauges.Disk(settings.home))
 
     def work_outbox(self) -> None:
         """Do what transactions promised."""
@@ -117,9 +108,10 @@ def main() -> None:
     sampler = Sampler(settings, registry)
     checks = {
         "database": sampler.stores.db.check,
-        "store": sampler.stores.objects.check,
+        "store": lambda: sampler.stores.objects.check(PRODUCTION, LABEL_STUDIO, TRACKING),
         "label_studio": sampler.check_provisioned,
     }
+    registry.register(gauges.Readiness(checks))
     health.serve(settings.closedloop_bind, settings.closedloop_sampler_port, registry, checks)
     every = {sampler.work_outbox: 1, sampler.draw_samples: 1, sampler.sync: 1, sampler.close_days: 600}
     schedule.run_jobs(every, now)

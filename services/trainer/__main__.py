@@ -4,13 +4,16 @@ import datetime as dt
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from closedloop import datasets, health, schedule
+from closedloop import datasets, gauges, health, schedule
 from closedloop import project as projects
 from closedloop.errors import DatabaseAway, LeaseTaken, TooFewAnswers
 from closedloop.logs import configure_logs, get_logger
 from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import open_stores
+from closedloop.storage.objects import MODELS, PRODUCTION
+
+FAILED, RELEASED, REFUSED = "failed", "released", "refused"  # outcomes of a training run
 
 
 def now() -> dt.datetime:
@@ -31,6 +34,8 @@ class Trainer:
     def train(self) -> None:
         """Train each project that is due and has enough new answers."""
         for project in projects.all_projects(self.stores):
+            for outcome in (FAILED, RELEASED, REFUSED):
+                self.runs.labels(project.id, outcome)  # from 0 on, or Prometheus would not see the first one as new
             with schedule.turn(self.stores, f"train:{project.id}", project.train.cron, now) as mine:
                 if mine:
                     self._train_if_enough(project)
@@ -45,7 +50,7 @@ class Trainer:
             raise
         except Exception:  # one project's fault is no other's
             get_logger().exception("training failed", project=project.id)
-            self.runs.labels(project.id, "failed").inc()
+            self.runs.labels(project.id, FAILED).inc()
 
     def _train(self, project: projects.Project, new: int) -> None:
         # torch is loaded with the first training, not with the process: the start of the machine is busy enough.
@@ -57,7 +62,7 @@ class Trainer:
         except (LeaseTaken, TooFewAnswers) as error:
             get_logger().info("not trained", project=project.id, reason=str(error))
             return
-        self.runs.labels(project.id, "released" if outcome.passed else "refused").inc()
+        self.runs.labels(project.id, RELEASED if outcome.passed else REFUSED).inc()
         get_logger().info("trained", project=project.id, release=outcome.release, reason=outcome.reason)
 
 
@@ -67,7 +72,8 @@ def main() -> None:
     configure_logs("trainer", settings.closedloop_log_level)
     registry = CollectorRegistry()
     trainer = Trainer(settings, registry)
-    checks = {"database": trainer.stores.db.check, "store": trainer.stores.objects.check}
+    checks = {"database": trainer.stores.db.check, "store": lambda: trainer.stores.objects.check(PRODUCTION, MODELS)}
+    registry.register(gauges.Readiness(checks))
     health.serve(settings.closedloop_bind, settings.closedloop_trainer_port, registry, checks)
     schedule.run_jobs({trainer.train: 1}, now)
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from closedloop.errors import ClosedloopError
 from closedloop.logs import configure_logs
 from closedloop.project import CLASSIFIER
-from closedloop.settings import Settings, load_settings
+from closedloop.settings import Settings, check_secrets, load_settings
 from closedloop.storage import Stores, open_stores
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -44,7 +44,7 @@ def _faults(as_json: bool) -> Iterator[None]:
         if as_json:
             out.print_json(json.dumps(error.as_json()))
         else:
-            err.print(f"✗ {error}", style="red", markup=False)
+            err.print(f"✗ {error.explained()}", style="red", markup=False)
         raise typer.Exit(1) from None
 
 
@@ -92,11 +92,33 @@ def migrate(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def setup(as_json: AsJson = False) -> None:
+    """Bring the records up to date and make the default project, if there is none yet. Safe to repeat."""
+    from closedloop import project
+
+    with _faults(as_json):
+        settings = load_settings()
+        stores = open_stores(settings)
+        stores.db.migrate()
+        made = project.make_first(stores, settings.closedloop_default_project, now())
+        text = f"✓ The records are ready; {f'made the project {made}' if made else 'no project was made'}."
+        _print(as_json, {"revision": stores.db.revision()[0], "project": made}, text)
+
+
+@app.command("check-secrets")
+def check_the_secrets(as_json: AsJson = False) -> None:
+    """Name the server's secrets that are missing, too short or known to everyone."""
+    with _faults(as_json):
+        check_secrets(load_settings())
+        _print(as_json, {}, "✓ Every secret will do.")
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Look at every part and say what is wrong and what to do."""
     from closedloop.doctor import examine
 
-    findings = examine(load_settings())
+    findings = examine(load_settings(), now())
     well = all(finding.ok for finding in findings)
     if as_json:
         out.print_json(json.dumps({"ok": well, "findings": [finding.as_json() for finding in findings]}))

@@ -1,8 +1,10 @@
 """`closedloop doctor`: looks at every part and says what is wrong and what to do."""
 
+import datetime as dt
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -12,8 +14,10 @@ from closedloop.errors import ClosedloopError
 from closedloop.inference import Inference
 from closedloop.settings import Settings
 from closedloop.storage import Stores, answers, asking, open_stores
+from closedloop.storage.objects import BUCKETS
 
 LEAST_FREE = 2**30
+MOST_SKEW = 10.0  # s
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,26 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Look at disk, records, store, Label Studio, inference, the scheduled services and the encoder."""
+def examine(settings: Settings, now: dt.datetime) -> list[Finding]:
+    """Look at disk, records, store, Label Studio, the services and the encoder: there, allowed, on time."""
     findings = [_look("disk", lambda: _disk(settings))]
     try:
         stores = open_stores(settings)
     except ClosedloopError as error:
         return [*findings, Finding("settings", False, str(error))]
+    host = settings.host
+    pages = settings.closedloop_web_url or f"http://{host}:{settings.closedloop_web_port}"
+    sampler = settings.closedloop_sampler_url or f"http://{host}:{settings.closedloop_sampler_port}"
+    trainer = settings.closedloop_trainer_url or f"http://{host}:{settings.closedloop_trainer_port}"
     return [
         *findings,
-        _look("records", lambda: _records(stores)),
+        _look("records", lambda: _records(stores, now)),
         _look("store", lambda: _store(stores)),
         _look("label studio", lambda: _label_studio(settings)),
-        _look("inference", lambda: _inference(settings)),
-        _look("sampler", lambda: _service(settings, settings.closedloop_sampler_port)),
-        _look("trainer", lambda: _service(settings, settings.closedloop_trainer_port)),
-        _look("pages", lambda: _service(settings, settings.closedloop_web_port)),
+        _look("inference", lambda: f"{_service(settings.inference_url)}; {_releases(settings)}"),
+        _look("sampler", lambda: _service(sampler)),
+        _look("trainer", lambda: _service(trainer)),
+        _look("pages", lambda: _service(pages)),
         _look("encoder", lambda: _encoder(stores)),
         _look("outbox", lambda: _outbox(stores)),
         _look("collected objects", lambda: _problems(stores)),
@@ -58,7 +66,9 @@ class _Unwell(Exception):
 def _look(part: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(part, True, look())
-    except (ClosedloopError, _Unwell) as error:
+    except ClosedloopError as error:
+        return Finding(part, False, error.explained())
+    except _Unwell as error:
         return Finding(part, False, str(error))
     except Exception as error:
         return Finding(part, False, f"{type(error).__name__}: {error}")
@@ -71,24 +81,29 @@ def _disk(settings: Settings) -> str:
     return f"{free / 2**30:.0f} GiB free"
 
 
-def _records(stores: Stores) -> str:
+def _records(stores: Stores, now: dt.datetime) -> str:
     stores.db.check()
-    return f"{stores.db.url.get_backend_name()}, revision {stores.db.revision()[0]}"
+    server, clock = stores.db.server()
+    return f"{server}, revision {stores.db.revision()[0]}{_skew(clock, now)}"
 
 
 def _store(stores: Stores) -> str:
-    stores.objects.check()
-    return stores.objects.endpoint_url
+    stores.objects.check(*BUCKETS)
+    url = stores.objects.endpoint_url
+    response = httpx.get(url, timeout=5, trust_env=False)  # refused for want of a key, but its headers tell
+    return f"{url}, {response.headers.get('server', 'S3')}, all buckets open to this key{_clock(response)}"
 
 
 def _label_studio(settings: Settings) -> str:
     from closedloop.label_studio import LabelStudio
 
     studio = LabelStudio.from_settings(settings)
-    return f"{studio.url}, as {studio.check()}"
+    user = studio.check()
+    response = httpx.get(f"{studio.url}/health", timeout=5, trust_env=False)
+    return f"{studio.url}, version {studio.version()}, as {user}{_clock(response)}"
 
 
-def _inference(settings: Settings) -> str:
+def _releases(settings: Settings) -> str:
     said = Inference(settings.inference_url).releases()
     problems = [f"{r['project']}: {r['problem']}" for r in said["releases"] if r["problem"]]
     if problems:
@@ -96,15 +111,35 @@ def _inference(settings: Settings) -> str:
     return ", ".join(f"{r['project']}: {r['release'] or 'no release yet'}" for r in said["releases"])
 
 
-def _service(settings: Settings, port: int) -> str:
-    url = f"http://{settings.host}:{port}/readyz"
+def _service(base: str) -> str:
+    url = f"{base}/readyz"
     try:
-        response = httpx.get(url, timeout=5, trust_env=False)
+        response = httpx.get(url, timeout=10, trust_env=False)
     except httpx.HTTPError as error:
-        raise _Unwell(f"it does not answer at {url} ({type(error).__name__}). Is `make run` running?") from None
+        raise _Unwell(
+            f"it does not answer at {url} ({type(error).__name__}). Its log says more: var/logs under `make run`, "
+            "`docker compose logs` on a server."
+        ) from None
+    try:
+        said = response.json()
+    except ValueError:
+        raise _Unwell(f"something else answers at {url}: {response.text[:200]!r}") from None
     if response.status_code != 200:
-        raise _Unwell(response.json().get("error", response.text[:300]))
-    return url
+        raise _Unwell(said.get("error", response.text[:300]))
+    return f"{base}, version {said['version']}{_clock(response)}"
+
+
+def _clock(response: httpx.Response) -> str:
+    date = response.headers.get("date")
+    return _skew(parsedate_to_datetime(date) if date else None, dt.datetime.now(dt.UTC))
+
+
+def _skew(theirs: dt.datetime | None, ours: dt.datetime) -> str:
+    """What to say of another machine's clock; S3 refuses requests that are 15 minutes off, leases suffer before."""
+    seconds = abs((theirs - ours).total_seconds()) if theirs else 0.0
+    if seconds > MOST_SKEW:
+        raise _Unwell(f"its clock differs from this machine's by {seconds:.0f} s. Set both by NTP.")
+    return "" if theirs is None else ", clock agrees"
 
 
 def _encoder(stores: Stores) -> str:

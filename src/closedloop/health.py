@@ -1,5 +1,6 @@
 """What every process says about itself: `/healthz` (it runs), `/readyz` (what it needs is there), `/metrics`."""
 
+import importlib.metadata
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -13,24 +14,31 @@ from closedloop.errors import ClosedloopError
 from closedloop.logs import get_logger
 
 Check = Callable[[], object]
+VERSION = importlib.metadata.version("closedloop")
 
 
 def readiness(checks: Mapping[str, Check]) -> dict[str, Any]:
-    """Run every check; `{"ok": bool, "checks": {name: "ok" or what is wrong}}`, with `error` and `code` if not ok."""
+    """Run every check: `ok`, `version`, `checks` (by name "ok" or what is wrong), and if not ok `error` and `code`."""
     said = {}
     for name, check in checks.items():
         try:
             check()
             said[name] = "ok"
         except ClosedloopError as error:
-            said[name] = str(error)
+            said[name] = error.explained()
         except Exception as error:
             get_logger().exception("readiness check failed", check=name)
             said[name] = f"{type(error).__name__}: {error}"
     faults = [f"{name}: {text}" for name, text in said.items() if text != "ok"]
     if not faults:
-        return {"ok": True, "checks": said}
-    return {"ok": False, "error": f"Not ready. {' '.join(faults)}", "code": "not_ready", "checks": said}
+        return {"ok": True, "version": VERSION, "checks": said}
+    return {
+        "ok": False,
+        "version": VERSION,
+        "error": f"Not ready. {' '.join(faults)}",
+        "code": "not_ready",
+        "checks": said,
+    }
 
 
 def metrics_text(registry: CollectorRegistry) -> tuple[bytes, str]:

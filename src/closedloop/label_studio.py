@@ -44,6 +44,11 @@ class LabelStudio:
         with self._away_said_plainly():
             return self._client.users.whoami().email or ""
 
+    def version(self) -> str:
+        """Label Studio's release."""
+        with self._away_said_plainly():
+            return str(self._client.versions.get().release)
+
     def provision(self, project_id: str, queue: str, kind: str, known: int | None) -> int:
         """Make the project of a queue and its three storages, or repair what is missing; returns its number.
 

@@ -14,6 +14,7 @@ from closedloop.schedule import parse_cron
 from closedloop.storage import Stores, installation
 
 CLASSIFIER = "classifier"  # the one head of a classification project
+EXAMPLES = Path(__file__).parents[2] / "projects"  # of a checkout, or of the image built from one
 UNKNOWN = "unknown"  # what an annotator answers who cannot tell; no class may be called so
 
 
@@ -166,6 +167,14 @@ def add_file(stores: Stores, path: Path, now: dt.datetime) -> Project:
     project = parse_manifest(text, str(path))
     add(stores, project, now)
     return project
+
+
+def make_first(stores: Stores, project_id: str, now: dt.datetime) -> str | None:
+    """Make the example project of this id where there is no project at all; returns its id if it was made."""
+    path = EXAMPLES / f"{project_id}.yaml"
+    if all_projects(stores) or not path.exists():
+        return None
+    return add_file(stores, path, now).id
 
 
 def get(stores: Stores, project_id: str) -> Project:

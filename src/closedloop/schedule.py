@@ -92,7 +92,7 @@ def _said(job: Job) -> Job:
         try:
             job()
         except ClosedloopError as error:
-            fault = str(error)
+            fault = error.explained()
             if fault != last:
                 get_logger().warning("job failed", job=job.__name__, reason=fault)
         except Exception as error:

@@ -1,9 +1,14 @@
 """What the pages answer when all is well, and when a part is away."""
 
 import re
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
+from flask_app.__main__ import create_server, serve
 
 from tests.contract.conftest import Backend, Service
 
@@ -144,3 +149,31 @@ def test_another_sites_page_cannot_post_here(web: Service, jpeg: bytes, predicti
 
 def test_no_log_line_tells_of_a_failure(web: Service, web_without_inference: Service) -> None:
     assert web.failures() + web_without_inference.failures() == []
+
+
+def test_a_request_under_way_is_answered_when_the_process_is_told_to_stop() -> None:
+    asked, answered, stopping = threading.Event(), threading.Event(), threading.Event()
+    sockets = {}
+
+    def slow(_environ, start_response):
+        asked.set()
+        time.sleep(1)
+        answered.set()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "300000")])
+        return [b"x" * 300_000]
+
+    server = create_server(slow, "127.0.0.1", 0, sockets)
+    port = server.effective_port
+    serving = threading.Thread(target=serve, args=(sockets, stopping))
+    serving.start()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(httpx.get, f"http://127.0.0.1:{port}/", trust_env=False)
+        assert asked.wait(5)
+        stopping.set()
+        serving.join(timeout=10)
+        assert answered.is_set(), "it ended before the answer was written"
+        assert len(answer.result(timeout=10).content) == 300_000
+    assert not serving.is_alive()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
+    server.task_dispatcher.shutdown()

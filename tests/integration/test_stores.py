@@ -80,10 +80,10 @@ class TestObjects:
         server = start_s3(tmp_path, port)
         objects = Objects(f"http://127.0.0.1:{port}", KEY, SECRET)
         with pytest.raises(StoreAway):  # its buckets are missing
-            objects.check()
+            objects.check(*BUCKETS)
         objects.make_buckets()
         objects.make_buckets()
-        objects.check()
+        objects.check(*BUCKETS)
         assert {entry.name for entry in tmp_path.iterdir()} == set(BUCKETS)
         objects.put("models/kept", b"kept")
         server.kill()
@@ -95,7 +95,7 @@ class TestObjects:
             lambda: objects.exists("models/kept"),
             lambda: objects.remove("models/kept"),
             lambda: objects.move("models/kept", "models/moved"),
-            objects.check,
+            lambda: objects.check(*BUCKETS),
             objects.make_buckets,
         ]
         began = time.monotonic()

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from closedloop import project as projects
 from closedloop.errors import CannotStart, ClosedloopError
-from closedloop.local.parts import CHECKOUT, Part, parts
+from closedloop.local.parts import Part, parts
 from closedloop.local.secrets import ensure_secrets
 from closedloop.local.supervisor import Supervisor
 from closedloop.settings import Settings
@@ -52,7 +52,7 @@ def run(settings: Settings) -> int:
             Database(settings.database_url),
             Objects(secrets["S3_ENDPOINT_URL"], secrets["AWS_ACCESS_KEY_ID"], secrets["AWS_SECRET_ACCESS_KEY"]),
         )
-        prepare_records(stores, dt.datetime.now(dt.UTC))
+        prepare_records(stores, settings.closedloop_default_project, dt.datetime.now(dt.UTC))
         ready = threading.Event()  # until then parts that wait for one another are no news
         supervisor = Supervisor(
             home / "logs",
@@ -85,11 +85,10 @@ def run(settings: Settings) -> int:
     return 1 if failed else 0
 
 
-def prepare_records(stores: Stores, now: dt.datetime) -> None:
+def prepare_records(stores: Stores, default_project: str, now: dt.datetime) -> None:
     """Bring the tables up to date; the first start also makes the default project."""
     stores.db.migrate()
-    if not projects.all_projects(stores):
-        projects.add_file(stores, CHECKOUT / "projects" / "food11.yaml", now)
+    projects.make_first(stores, default_project, now)
 
 
 def wait_until_ready(every: Sequence[Part], stores: Stores, ending: threading.Event, say: Say) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
-from closedloop.storage.tables import images, inclusions, outbox, sampling_windows, tasks
+from closedloop.storage.tables import annotations, images, inclusions, outbox, sampling_windows, tasks
 
 
 def add_task(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
@@ -132,3 +132,46 @@ def waiting(tx: sa.Connection) -> tuple[int, dt.datetime | None]:
         sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(outbox.c.done_at.is_(None))
     ).one()
     return row[0], row[1]
+
+
+def waiting_by_kind(tx: sa.Connection) -> dict[str, tuple[int, dt.datetime | None]]:
+    """Per kind of outbox entry that is not done: (how many, when the oldest was made)."""
+    query = sa.select(outbox.c.kind, sa.func.count(), sa.func.min(outbox.c.created_at)).where(
+        outbox.c.done_at.is_(None)
+    )
+    return {kind: (count, oldest) for kind, count, oldest in tx.execute(query.group_by(outbox.c.kind))}
+
+
+def undelivered(tx: sa.Connection) -> dict[tuple[str, str], tuple[int, dt.datetime | None]]:
+    """Per (project, queue) with tasks whose file is not in S3: (how many, since when the oldest is to be delivered).
+
+    A task whose file went missing is due since it was promised anew, not since it was first asked.
+    """
+    due_since = sa.func.coalesce(outbox.c.created_at, tasks.c.created_at)
+    query = (
+        sa.select(tasks.c.project_id, tasks.c.queue, sa.func.count(), sa.func.min(due_since))
+        .outerjoin(outbox, (outbox.c.kind == "deliver") & (outbox.c.ref == tasks.c.id))
+        .where(tasks.c.delivered_at.is_(None))
+        .group_by(tasks.c.project_id, tasks.c.queue)
+    )
+    return {(project, queue): (count, since) for project, queue, count, since in tx.execute(query)}
+
+
+def queue_depths(tx: sa.Connection, usable: Sequence[str]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Per (project, queue): (tasks that were delivered and wait for a usable answer, tasks that have one).
+
+    An answer is usable while the newest version of its annotation is in one of these states.
+    """
+    later = annotations.alias()
+    newer = sa.exists().where(
+        later.c.annotation_id == annotations.c.annotation_id, later.c.answered_at > annotations.c.answered_at
+    )
+    answered = sa.select(annotations.c.task_id).where(annotations.c.state.in_(usable), ~newer).distinct().subquery()
+    has_one = sa.case((answered.c.task_id.is_not(None), 1), else_=0)
+    waits = sa.case((answered.c.task_id.is_(None) & tasks.c.delivered_at.is_not(None), 1), else_=0)
+    query = (
+        sa.select(tasks.c.project_id, tasks.c.queue, sa.func.sum(waits), sa.func.sum(has_one))
+        .outerjoin(answered, answered.c.task_id == tasks.c.id)
+        .group_by(tasks.c.project_id, tasks.c.queue)
+    )
+    return {(project, queue): (int(waiting), int(done)) for project, queue, waiting, done in tx.execute(query)}

@@ -5,6 +5,7 @@ fails half-way because somebody else wrote in between.
 """
 
 import contextlib
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ class Database:
         found, needed = self.revision()
         if found != needed:
             raise DatabaseOutdated(found=found, needed=needed)
+
+    def server(self) -> tuple[str, dt.datetime | None]:
+        """(name and version of the database, its clock if it runs on one of its own). Raises DatabaseAway."""
+        with self.read() as connection:
+            version = ".".join(map(str, connection.dialect.server_version_info or ()))
+            clock = None if self.is_sqlite else connection.scalar(sa.select(sa.func.clock_timestamp()))
+        return f"{self.url.get_backend_name()} {version}", clock
 
     def close(self) -> None:
         """Give back every connection."""

@@ -101,12 +101,14 @@ class Objects:
                 if bucket not in there:
                     self._fs.mkdir(bucket)
 
-    def check(self) -> None:
-        """Raise StoreAway unless every bucket is there and can be listed."""
+    def check(self, *buckets: str) -> None:
+        """Raise StoreAway unless these buckets are there and this key may use them."""
         with _away_said_plainly():
-            there = {entry.rstrip("/") for entry in self._fs.ls("", detail=False, refresh=True)}
-            if missing := set(BUCKETS) - there:
-                raise OSError(f"buckets missing: {sorted(missing)}")
+            for bucket in buckets:
+                try:
+                    self._fs.call_s3("get_bucket_location", Bucket=bucket)
+                except FileNotFoundError as error:
+                    raise StoreAway from OSError(f"the bucket {bucket} is missing: {error}")
 
 
 @contextlib.contextmanager

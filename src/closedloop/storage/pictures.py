@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
-from closedloop.storage.tables import embeddings, feedback, images, predictions
+from closedloop.storage.tables import embeddings, feedback, images, outbox, predictions
 
 
 def add_image(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
@@ -104,6 +104,20 @@ def pending_before(tx: sa.Connection, project_id: str, before: dt.datetime) -> i
         predictions.c.project_id == project_id, predictions.c.created_at < before, predictions.c.status == "pending"
     )
     return tx.execute(query).scalar_one()
+
+
+def waiting_for_an_answer(tx: sa.Connection) -> dict[str, tuple[int, dt.datetime | None]]:
+    """Per project with pending predictions: (how many, since when the oldest).
+
+    By way of the outbox, which holds a promise for each: a look must not read every prediction ever made.
+    """
+    query = (
+        sa.select(predictions.c.project_id, sa.func.count(), sa.func.min(predictions.c.created_at))
+        .join(outbox, (outbox.c.kind == "predict") & (outbox.c.ref == predictions.c.id))
+        .where(outbox.c.done_at.is_(None), predictions.c.status == "pending")
+        .group_by(predictions.c.project_id)
+    )
+    return {project: (count, oldest) for project, count, oldest in tx.execute(query)}
 
 
 def add_feedback(tx: sa.Connection, row: Mapping[str, Any]) -> bool:

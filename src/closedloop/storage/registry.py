@@ -20,6 +20,12 @@ def live_releases(tx: sa.Connection) -> Sequence[sa.RowMapping]:
     return tx.execute(sa.select(releases).where(releases.c.state == "live")).mappings().all()
 
 
+def live_release_ids(tx: sa.Connection) -> list[tuple[str, str, str]]:
+    """(project, head, release) of all live releases."""
+    query = sa.select(releases.c.project_id, releases.c.head, releases.c.id).where(releases.c.state == "live")
+    return [(project, head, release) for project, head, release in tx.execute(query)]
+
+
 def releases_of(tx: sa.Connection, project_id: str) -> Sequence[sa.RowMapping]:
     """All releases of a project, oldest first."""
     query = sa.select(releases).where(releases.c.project_id == project_id)

@@ -1,0 +1,48 @@
+# Every process of ours. EXTRA names its needs in pyproject.toml; ALSO what it has beyond another image of the same EXTRA,
+# so that the two share the large layer: inference is EXTRA=inference, the trainer that and ALSO="trainer sampler".
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS uv
+RUN pip install --no-cache-dir --target=/uv uv==0.13.9
+
+# The base in one layer, without what no process reads.
+FROM ${PYTHON_IMAGE} AS slim
+RUN rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /root/.cache \
+      /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian /usr/share/python-wheels \
+      /usr/lib/python3/dist-packages/pip /usr/local/lib/python3*/site-packages/pip
+
+FROM scratch AS base
+COPY --from=slim / /
+ENV PATH=/app/.venv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt LANG=C.UTF-8 PYTHONUNBUFFERED=1
+RUN useradd --uid 10001 --create-home closedloop && install -d -o closedloop -g closedloop /state /cache
+WORKDIR /app
+
+# The door of the pages, and TLS: Caddy from Debian. It needs no right that root has, ports below 1024 come from Docker.
+FROM base AS front
+RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends caddy curl \
+      >/dev/null && rm -rf /var/lib/apt/lists/* /var/cache/apt/* && caddy version
+USER closedloop
+ENV XDG_CONFIG_HOME=/state XDG_DATA_HOME=/state
+
+FROM base
+ARG EXTRA
+ARG CPU=""
+ARG CPU_INDEX=https://download.pytorch.org/whl/cpu
+ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_PROGRESS=1
+COPY pyproject.toml uv.lock scripts/install_extras.sh ./
+RUN --mount=type=bind,from=uv,source=/uv,target=/uv --mount=type=cache,target=/root/.cache/uv \
+    sh install_extras.sh $EXTRA
+ARG ALSO=""
+RUN --mount=type=bind,from=uv,source=/uv,target=/uv --mount=type=cache,target=/root/.cache/uv \
+    test -z "$ALSO" || sh install_extras.sh $EXTRA $ALSO
+COPY README.md LICENSE ./
+COPY src src
+COPY services services
+COPY label_studio/*.xml label_studio/
+COPY projects projects
+RUN --mount=type=bind,from=uv,source=/uv,target=/uv --mount=type=cache,target=/root/.cache/uv \
+    /uv/bin/uv pip install --no-deps --compile-bytecode --editable .
+USER closedloop
+ENV CLOSEDLOOP_HOME=/state CLOSEDLOOP_BIND=0.0.0.0 HF_HOME=/cache/huggingface
+CMD ["closedloop", "--help"]

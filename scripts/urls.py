@@ -1,0 +1,58 @@
+"""Prints where a stack of `docker compose` answers, and with which login. Needs nothing but Python and Docker."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PARTS = (  # part, service, its port inside, the names in .env of user and password
+    ("pages", "front", 5000, None, None),
+    ("Label Studio", "label-studio", 8080, "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"),
+    ("pages by TLS", "proxy", 443, "PROXY_USER", None),
+    ("Grafana", "grafana", 3000, "admin", "GRAFANA_PASSWORD"),
+    ("Prometheus", "prometheus", 9090, None, None),
+)
+
+
+def main(folder: Path) -> int:
+    """Print the table of the stack whose `.env` lies in a folder; returns the exit status."""
+    try:
+        values = read_env((folder / ".env").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"{error}. `cp .env.example .env && make secrets` makes one.", file=sys.stderr)
+        return 1
+    rows = [("part", "URL", "login")]
+    for part, service, port, user, password in PARTS:
+        address = published(folder, service, port)
+        if address:
+            login = f"{values.get(user, user)} / {values.get(password or '', '(as you set it)')}" if user else "none"
+            rows.append((part, f"{'https' if port == 443 else 'http'}://{address}", login))
+    if len(rows) == 1:
+        print("Nothing runs here. Start it with: docker compose up -d --wait", file=sys.stderr)
+        return 1
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def published(folder: Path, service: str, port: int) -> str | None:
+    """The address at which a running service's port is published, None where it is not."""
+    found = subprocess.run(  # noqa: S603
+        ["docker", "compose", "port", service, str(port)],  # noqa: S607
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    address = found.stdout.strip()
+    return address if found.returncode == 0 and not address.endswith(":0") else None
+
+
+def read_env(text: str) -> dict[str, str]:
+    """Names and values of a `.env` file, without quotes and comments."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip("\"'") for name, value in pairs}
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).parents[1]))

@@ -1,0 +1,190 @@
+"""What the records and a process's own checks say, as Prometheus gauges that are read anew at every look.
+
+A look neither fails nor hangs: what cannot be read in time is left out, and is back when its part is.
+"""
+
+import datetime as dt
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from closedloop import project as projects
+from closedloop.annotations import ANSWERED, UNSURE
+from closedloop.errors import ClosedloopError
+from closedloop.health import Check
+from closedloop.logs import get_logger
+from closedloop.storage import Stores, asking, pictures, registry
+
+PATIENCE = 3.0  # s that a look waits; Prometheus itself gives up after `scrape_timeout`
+OUTBOX_KINDS = ("predict", "deliver", "tidy")
+T = TypeVar("T")
+
+
+class InTime(Generic[T]):
+    """A function that is called from a thread of its own, so that nobody waits longer for it than he wants to.
+
+    While a call is under way, whoever asks waits for that one: a part that hangs costs one thread, not one per look.
+    """
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._call: Future[T] | None = None
+
+    def start(self) -> "Future[T]":
+        """The call under way, or a new one."""
+        with self._lock:
+            if self._call is None or self._call.done():
+                self._call = Future()
+                threading.Thread(target=self._run, args=(self._call,), name="gauges", daemon=True).start()
+            return self._call
+
+    def _run(self, call: "Future[T]") -> None:
+        try:
+            call.set_result(self._function())
+        except BaseException as error:
+            call.set_exception(error)
+
+
+class Readiness(Collector):
+    """`closedloop_ready`: 1 for each check of `/readyz` that passes, 0 for one that fails or takes too long."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = {name: InTime(check) for name, check in checks.items()}
+
+    def collect(self) -> Iterator[Metric]:
+        """Run every check, all at once."""
+        ready = GaugeMetricFamily("closedloop_ready", "Whether a check of /readyz passes.", labels=["check"])
+        ends = time.monotonic() + PATIENCE
+        calls = {name: check.start() for name, check in self._checks.items()}
+        for name, call in calls.items():
+            try:
+                failed = call.exception(max(0.0, ends - time.monotonic())) is not None
+            except TimeoutError:
+                failed = True
+            ready.add_metric([name], 0 if failed else 1)
+        yield ready
+
+
+class Releases(Collector):
+    """An info gauge, 1 for each (project, release); that of a former release is gone at the next look."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        self._name, self._text, self._read = name, text, read
+
+    def collect(self) -> Iterator[Metric]:
+        """Read which they are."""
+        info = GaugeMetricFamily(self._name, self._text, labels=["project", "release"])
+        for labels in _or_nothing(self._read, ()):
+            info.add_metric(labels, 1)
+        yield info
+
+
+class Disk(Collector):
+    """How full the disk is on which a folder lies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask the file system."""
+        size = GaugeMetricFamily("closedloop_disk_size_bytes", "Size of the disk on which the state folder lies.")
+        free = GaugeMetricFamily("closedloop_disk_free_bytes", "What is free of it.")
+        try:
+            usage = shutil.disk_usage(self._folder)
+        except OSError:
+            pass  # no folder, no sample
+        else:
+            size.add_metric([], usage.total)
+            free.add_metric([], usage.free)
+        yield from (size, free)
+
+
+class Loop(Collector):
+    """Where the loop's work stands, from the records: tasks per queue, pictures that wait, the outbox, live releases.
+
+    Every replica of a service that registers it says the same: take the maximum, not the sum.
+    """
+
+    def __init__(self, stores: Stores, clock: Callable[[], dt.datetime]) -> None:
+        self._stores, self._clock = stores, clock
+        self._look = InTime(self._read)
+
+    def describe(self) -> Iterator[Metric]:
+        """The metrics without samples."""
+        yield from _families().values()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read all of it, or name the metrics without samples where that takes too long."""
+        yield from _or_nothing(lambda: self._look.start().result(PATIENCE), _families()).values()
+
+    def _read(self) -> dict[str, GaugeMetricFamily]:
+        said = _families()
+
+        def age(since: dt.datetime | None) -> float:
+            return max(0.0, (now - since).total_seconds()) if since else 0.0
+
+        known = projects.all_projects(self._stores)
+        with self._stores.db.read() as tx:
+            now = self._clock()
+            depths = asking.queue_depths(tx, (ANSWERED, UNSURE))
+            undelivered = asking.undelivered(tx)
+            waiting = asking.waiting_by_kind(tx)
+            pending = pictures.waiting_for_an_answer(tx)
+            live = registry.live_release_ids(tx)
+        # A queue without tasks says 0: on the board "nothing waits" must not look like "nobody knows".
+        for labels in sorted({(p.id, queue) for p in known for queue in p.queues} | set(depths) | set(undelivered)):
+            at_annotators, answered = depths.get(labels, (0, 0))
+            count, since = undelivered.get(labels, (0, None))
+            said["closedloop_tasks_waiting"].add_metric(labels, at_annotators)
+            said["closedloop_tasks_answered"].add_metric(labels, answered)
+            said["closedloop_tasks_undelivered"].add_metric(labels, count)
+            said["closedloop_tasks_undelivered_oldest_seconds"].add_metric(labels, age(since))
+        for project_id in sorted({p.id for p in known} | set(pending)):
+            count, since = pending.get(project_id, (0, None))
+            said["closedloop_pictures_pending"].add_metric([project_id], count)
+            said["closedloop_pictures_pending_oldest_seconds"].add_metric([project_id], age(since))
+        for kind in sorted({*OUTBOX_KINDS, *waiting}):
+            count, since = waiting.get(kind, (0, None))
+            said["closedloop_outbox_waiting"].add_metric([kind], count)
+            said["closedloop_outbox_oldest_seconds"].add_metric([kind], age(since))
+        for labels in live:
+            said["closedloop_live_release_info"].add_metric(labels, 1)
+        return said
+
+
+def _families() -> dict[str, GaugeMetricFamily]:
+    queue = ("project", "queue")
+    return {
+        name: GaugeMetricFamily(name, text, labels=labels)
+        for name, text, labels in (
+            ("closedloop_tasks_waiting", "Tasks that were delivered and have no answer yet.", queue),
+            ("closedloop_tasks_answered", "Tasks with an answer, `unknown` included.", queue),
+            ("closedloop_tasks_undelivered", "Tasks whose file is not in the store yet.", queue),
+            ("closedloop_tasks_undelivered_oldest_seconds", "For how long the oldest of them has been due.", queue),
+            ("closedloop_pictures_pending", "Pictures kept without a model's answer.", ["project"]),
+            ("closedloop_pictures_pending_oldest_seconds", "Age of the oldest of them.", ["project"]),
+            ("closedloop_outbox_waiting", "Outbox entries not done yet.", ["kind"]),
+            ("closedloop_outbox_oldest_seconds", "Age of the oldest of them.", ["kind"]),
+            ("closedloop_live_release_info", "1 for each live release.", ["project", "head", "release"]),
+        )
+    }
+
+
+def _or_nothing(read: Callable[[], T], nothing: T) -> T:
+    """What can be read now. A part that is away is said by `closedloop_ready`, so it is no news here."""
+    try:
+        return read()
+    except (ClosedloopError, TimeoutError):
+        return nothing
+    except Exception:
+        get_logger().exception("gauges not read")
+        return nothing
