@@ -6,7 +6,8 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 LS_ENV := .venv-label-studio
 BIN := .venv/bin
 
-.PHONY: help install run demo test check check-types check-unit format doctor env-example bench figures clean
+.PHONY: help install run demo test test-stack check check-types check-unit format doctor env-example bench figures clean \
+  secrets urls backup restore upgrade
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,9 @@ demo: install ## Turn the loop in front of you, offline, in under four minutes.
 
 test: install ## Run every test; nothing else needs to be prepared.
 	@exec $(BIN)/pytest
+
+test-stack: install ## Build the images, start a whole stack in Docker, kill its containers, and count.
+	@exec $(BIN)/python -m tests.stack
 
 check: install ## ruff, pyright, import-linter and the unit tests, in under a minute.
 	$(BIN)/ruff check .
@@ -38,8 +42,24 @@ format: install ## Put the code into shape.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-doctor: install ## Look at every part of the running installation.
-	@exec $(BIN)/closedloop doctor
+doctor: ## Look at every part of the running installation: of the stack in Docker where one runs, else of `make run`.
+	@if [ -n "$$(docker compose ps -q 2>/dev/null)" ]; then exec docker compose run --rm -T --no-deps cli doctor; \
+	else $(MAKE) --no-print-directory install && exec $(BIN)/closedloop doctor; fi
+
+secrets: ## Fill every empty secret of .env with a random value (docker compose).
+	@$(PYTHON) scripts/make_secrets.py
+
+urls: ## Print where the stack in Docker answers, and with which login.
+	@$(PYTHON) scripts/urls.py
+
+backup: ## Copy all that the stack in Docker keeps into BACKUP=folder (backups/<now> by default).
+	@scripts/backup.sh $(BACKUP)
+
+restore: ## Bring BACKUP=folder back into an empty stack.
+	@scripts/restore.sh $(BACKUP)
+
+upgrade: ## Build the images of this checkout, migrate, and start them.
+	@scripts/upgrade.sh
 
 env-example: install ## Write .env.example anew from the settings.
 	$(BIN)/python -c "from closedloop.settings import env_example; print(env_example(), end='')" >.env.example

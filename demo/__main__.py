@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.installation import CHECKOUT, Installation, live_release, started, training_runs
-from demo.people import Annotators, Shown, Visitor, digits
+from demo.people import Annotators, Shown, Visitor, digits, logged_in
 
 PROJECT = "digits"
 SEED = 7
@@ -63,9 +63,8 @@ def turn(installation: Installation, console: Console) -> list[Round]:
     stream = digits(SEED)
     truths: dict[str, str] = {}
     visitor = Visitor(installation.pages, PROJECT, SEED)
-    annotators = Annotators(
-        installation.secrets["LABEL_STUDIO_URL"], installation.secrets["LABEL_STUDIO_API_KEY"], PROJECT, truths, SEED
-    )
+    studio = logged_in(installation.secrets["LABEL_STUDIO_URL"], installation.secrets["LABEL_STUDIO_API_KEY"])
+    annotators = Annotators(studio, PROJECT, truths, SEED)
     rounds: list[Round] = []
     began = time.monotonic()
     for number in range(1, ROUNDS + 1):

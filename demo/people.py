@@ -3,6 +3,7 @@
 import io
 import random
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,20 +41,46 @@ def digits(seed: int) -> Iterator[tuple[bytes, str]]:
         yield buffer.getvalue(), str(bunch.target[index])
 
 
+class Patient(httpx.Client):
+    """A client that asks again, for so many seconds, where a service is away. Repeat only what may be repeated."""
+
+    def __init__(self, patience: float = 0, **options: Any) -> None:
+        super().__init__(timeout=60, trust_env=False, **options)
+        self._patience = patience
+
+    def request(self, *arguments: Any, **options: Any) -> httpx.Response:
+        """As in httpx; raises HTTPError where the last answer is an error."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return super().request(*arguments, **options).raise_for_status()
+            except httpx.HTTPError as error:
+                refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+                if refused or time.monotonic() > until:
+                    raise
+            time.sleep(0.5)
+
+
 class Visitor:
     """Sends pictures to the upload page's address and says, now and then, that an answer is wrong."""
 
-    def __init__(self, pages: str, project: str, seed: int) -> None:
-        self._http = httpx.Client(base_url=pages, headers={"Accept": "application/json"}, timeout=60, trust_env=False)
+    def __init__(self, pages: str, project: str, seed: int, patience: float = 0) -> None:
+        self._http = Patient(patience, base_url=pages, headers={"Accept": "application/json"})
         self._project = project
         self._random = random.Random(seed)  # noqa: S311
 
     def send(self, picture: bytes, truth: str) -> Shown:
-        """Upload one picture; the answer may be that there is no model yet."""
-        response = self._http.post(f"/p/{self._project}/predict", files={"file": ("digit.png", picture, "image/png")})
-        response.raise_for_status()
-        body = response.json()
+        """Upload one picture; the answer may be that there is no model yet, or that it is kept for later."""
+        body = self._http.post(
+            f"/p/{self._project}/predict",
+            files={"file": ("digit.png", picture, "image/png")},
+            headers={"Idempotency-Key": uuid.uuid4().hex},  # sent twice, it is taken once
+        ).json()
         return Shown(body["prediction_id"], body["image_id"], truth, body["label"], body["release"])
+
+    def look(self, prediction_id: str) -> dict[str, Any]:
+        """What the pages say of a prediction now."""
+        return self._http.get(f"/predictions/{prediction_id}").json()
 
     def react(self, shown: Shown) -> str | None:
         """Flag or relabel a wrong answer, sometimes; returns what was done."""
@@ -61,22 +88,25 @@ class Visitor:
             return None
         chance = self._random.random()
         if chance < FLAGS:
-            self._http.post("/feedback", json={"prediction_id": shown.prediction_id}).raise_for_status()
+            self._http.post("/feedback", json={"prediction_id": shown.prediction_id})
             return "flagged"
         if chance < FLAGS + RELABELS:
             said = {"prediction_id": shown.prediction_id, "label": shown.truth}
-            self._http.post("/label", json=said).raise_for_status()
+            self._http.post("/label", json=said)
             return "relabelled"
         return None
+
+
+def logged_in(url: str, token: str, patience: float = 0) -> Patient:
+    """A client of Label Studio that acts as the user of this token."""
+    return Patient(patience, base_url=url, headers={"Authorization": f"Token {token}"})
 
 
 class Annotators:
     """Answer Label Studio's open tasks through its own API, the oldest first, with some mistakes."""
 
-    def __init__(self, url: str, token: str, project: str, truths: dict[str, str], seed: int) -> None:
-        self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Token {token}"}, timeout=60, trust_env=False
-        )
+    def __init__(self, http: httpx.Client, project: str, truths: dict[str, str], seed: int) -> None:
+        self._http = http  # logged in to Label Studio
         self._project = project
         self._truths = truths
         self._classes = sorted(set(truths.values())) or [str(n) for n in range(10)]
@@ -86,7 +116,7 @@ class Annotators:
     def queues(self) -> dict[str, int]:
         """Label Studio's project numbers by queue, once all four are there."""
         while len(self._queues) < 4:
-            found = self._http.get("/api/projects", params={"page_size": 100}).raise_for_status().json()["results"]
+            found = self._http.get("/api/projects", params={"page_size": 100}).json()["results"]
             self._queues = {
                 p["title"].split(" / ")[1]: p["id"] for p in found if p["title"].startswith(f"{self._project} / ")
             }
@@ -97,7 +127,7 @@ class Annotators:
         """(tasks, answered tasks) of each queue, as Label Studio counts them."""
         sizes = {}
         for queue, number in self.queues().items():
-            p = self._http.get(f"/api/projects/{number}").raise_for_status().json()
+            p = self._http.get(f"/api/projects/{number}").json()
             sizes[queue] = (p["task_number"], p["num_tasks_with_annotations"])
         return sizes
 
@@ -111,14 +141,12 @@ class Annotators:
             label = self._random.choice(others) if self._random.random() < MISTAKES else truth
             result = [{"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [label]}}]
             body = {"result": result, "lead_time": 2.0}
-            self._http.post(f"/api/tasks/{task['id']}/annotations/", json=body).raise_for_status()
+            self._http.post(f"/api/tasks/{task['id']}/annotations/", json=body)
         return len(in_turn)
 
     def _open(self, number: int) -> list[dict[str, Any]]:
         query = {"project": number, "fields": "all", "page_size": 500, "only_annotated": "false"}
-        response = self._http.get("/api/tasks", params=query)
-        response.raise_for_status()
-        return [task for task in response.json()["tasks"] if not task["is_labeled"]]
+        return [task for task in self._http.get("/api/tasks", params=query).json()["tasks"] if not task["is_labeled"]]
 
 
 def _in_turn(lists: list[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:

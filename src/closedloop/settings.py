@@ -74,8 +74,13 @@ class Settings(BaseSettings):
         description="Label Studio's address in the browser where a proxy gives it another: https://labels.example.org.",
     )
     cpu: str = Field("", description="1: the images take PyTorch's CPU builds, 5 GB smaller (`docker compose build`).")
+    closedloop_images: str = Field("closedloop", description="What the names of our own images begin with.")
     minio_image: str = Field("pgsty/silo:RELEASE.2026-09-16T00-00-00Z", description="MinIO's image, or a fork's.")
     postgres_image: str = Field("postgres:17", description="Postgres' image.")
+    prometheus_image: str = Field("prom/prometheus:v3.13.5", description="Prometheus' image (profile monitoring).")
+    prometheus_port: int = Field(9090, description="Port at which Prometheus is published. It has no login.")
+    grafana_image: str = Field("grafana/grafana:12.4", description="Grafana's image (profile monitoring).")
+    grafana_port: int = Field(3000, description="Port at which Grafana is published.")
     inference_memory: str = Field("1g", description="Memory limit of inference; OpenCLIP's larger models want more.")
     trainer_memory: str = Field("1g", description="Memory limit of the trainer.")
 

@@ -11,7 +11,7 @@ import pytest
 import s3fs
 
 from demo.installation import CHECKOUT, Installation, live_release, training_runs
-from demo.people import Annotators, Visitor, digits
+from demo.people import Annotators, Visitor, digits, logged_in
 
 PICTURES, PATIENCE = 60, 90
 
@@ -42,7 +42,9 @@ def test_the_loop_turns_once(installation, bucket):
     secrets = installation.secrets
     stream, truths = digits(seed=3), {}
     visitor = Visitor(installation.pages, "digits", seed=3)
-    annotators = Annotators(secrets["LABEL_STUDIO_URL"], secrets["LABEL_STUDIO_API_KEY"], "digits", truths, seed=3)
+    annotators = Annotators(
+        logged_in(secrets["LABEL_STUDIO_URL"], secrets["LABEL_STUDIO_API_KEY"]), "digits", truths, seed=3
+    )
 
     # Nobody knows anything yet: every picture is kept and asked about.
     sent = []
