@@ -18,9 +18,9 @@ ENV PATH=/app/.venv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/
 RUN useradd --uid 10001 --create-home closedloop && install -d -o closedloop -g closedloop /state /cache
 WORKDIR /app
 
-# The door of the pages, and TLS: Caddy from Debian. It needs no right that root has, ports below 1024 come from Docker.
+# The doors: the pages' port, TLS, and what the profile `open` opens.
 FROM base AS front
-RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends caddy curl \
+RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends caddy curl socat \
       >/dev/null && rm -rf /var/lib/apt/lists/* /var/cache/apt/* && caddy version
 USER closedloop
 ENV XDG_CONFIG_HOME=/state XDG_DATA_HOME=/state

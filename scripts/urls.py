@@ -8,6 +8,10 @@ PARTS = (  # part, service, its port inside, the names in .env of user and passw
     ("pages", "front", 5000, None, None),
     ("Label Studio", "label-studio", 8080, "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"),
     ("pages by TLS", "proxy", 443, "PROXY_USER", None),
+    ("inference", "open", 8000, None, None),
+    ("S3 store", "open", 9000, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    ("MinIO's console", "open", 9001, "root", "MINIO_ROOT_PASSWORD"),
+    ("Postgres", "open", 5432, "postgres", "POSTGRES_PASSWORD"),
     ("Grafana", "grafana", 3000, "admin", "GRAFANA_PASSWORD"),
     ("Prometheus", "prometheus", 9090, None, None),
 )

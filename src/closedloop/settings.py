@@ -77,6 +77,18 @@ class Settings(BaseSettings):
     closedloop_images: str = Field("closedloop", description="What the names of our own images begin with.")
     minio_image: str = Field("pgsty/silo:RELEASE.2026-09-16T00-00-00Z", description="MinIO's image, or a fork's.")
     postgres_image: str = Field("postgres:17", description="Postgres' image.")
+    minio_console_port: int = Field(9001, description="Port of MinIO's console (profile open).")
+    postgres_port: int = Field(5432, description="Port of Postgres (profile open).")
+    pages_domain: str = Field("", description="Name under which the proxy serves the pages (profile proxy).")
+    labels_domain: str = Field("", description="Name under which the proxy serves Label Studio.")
+    proxy_tls: str = Field(
+        "internal", description="An e-mail address: certificates from Let's Encrypt; internal: the proxy's own."
+    )
+    proxy_user: str = Field("team", description="Who may see the pages through the proxy.")
+    proxy_password_hash: str = Field(
+        "", description="What `docker compose run --rm front caddy hash-password` prints, in single quotes."
+    )
+    proxy_bind: str = Field("0.0.0.0", description="Address at which the proxy is published, ports 80 and 443.")  # noqa: S104
     prometheus_image: str = Field("prom/prometheus:v3.13.5", description="Prometheus' image (profile monitoring).")
     prometheus_port: int = Field(9090, description="Port at which Prometheus is published. It has no login.")
     grafana_image: str = Field("grafana/grafana:12.4", description="Grafana's image (profile monitoring).")

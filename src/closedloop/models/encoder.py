@@ -78,7 +78,8 @@ class EmbeddedEncoder:
         counters = {n: t for n, t in model.state_dict().items() if n.endswith("num_batches_tracked")}
         model.load_state_dict({**weights, **counters}, strict=True)
         # Depthwise convolutions are twice as fast on a CPU when channels lie innermost.
-        self._model = model.eval().to(memory_format=torch.channels_last)
+        self._device = _device()
+        self._model = model.eval().to(self._device, memory_format=torch.channels_last)
         self.digest = hashlib.sha256(f"{_LITE0_SHA256} squash bicubic 224 mean=std=0.5".encode()).hexdigest()
 
     def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -88,6 +89,7 @@ class EmbeddedEncoder:
         ]
         batch = torch.from_numpy(np.stack(arrays) / 127.5 - 1.0).permute(0, 3, 1, 2)  # stays channels-last
         with torch.inference_mode():
+            batch = batch.to(self._device)
             features = self._model.forward_head(self._model.forward_features(batch), pre_logits=True)
         return _unit(features)
 
@@ -124,7 +126,8 @@ class OpenClipEncoder:
             self._tokenizer = open_clip.get_tokenizer(architecture) if self.knows_words else None
         except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
             raise EncoderUnavailable(name=name, reason=f"{weights}: {str(error)[:500]}") from None
-        self._model = model.eval()
+        self._device = _device()
+        self._model = model.eval().to(self._device)
         self._prepare = prepare
         self.name = name
         size = model.visual.image_size
@@ -136,14 +139,15 @@ class OpenClipEncoder:
     def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures -> float32 (n, dimension), each row of length 1."""
         with torch.inference_mode():
-            return _unit(self._model.encode_image(torch.stack([self._prepare(image) for image in images])))
+            batch = torch.stack([self._prepare(image) for image in images]).to(self._device)
+            return _unit(self._model.encode_image(batch))
 
     def embed_words(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> float32 (n, dimension), each row of length 1."""
         if self._tokenizer is None:
             raise TypeError(f"{self.name} knows no words: its file has no text tower")
         with torch.inference_mode():
-            return _unit(self._model.encode_text(self._tokenizer(list(texts))))
+            return _unit(self._model.encode_text(self._tokenizer(list(texts)).to(self._device)))
 
 
 def load(name: str) -> Encoder:
@@ -225,10 +229,15 @@ def _from_hub(name: str, model: str) -> Path:
         raise EncoderUnavailable(name=name, reason=reason) from None
 
 
+def _device() -> torch.device:
+    """An NVIDIA GPU where this process is given one (docker-compose.gpu.yaml), else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unit(features: torch.Tensor) -> np.ndarray:
-    return torch.nn.functional.normalize(features.float(), dim=-1).numpy()
+    return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
