@@ -86,17 +86,16 @@ def step(name: str) -> Iterator[None]:
 def turn(stack: Stack, other: Stack) -> None:
     """Every step, in order."""
     taken, truths, pictures = Acknowledged(), {}, digits(SEED)
+    with step("images built"):
+        stack.compose("build", "--quiet")
+    print(f"  {sizes()}")
     with step("a missing and a weak secret stop the start and are named"):
-        stack.compose("build", "--quiet", "secrets")
         check_secrets_are_named(stack)
     with step("make secrets"):
         stack.make("secrets")
         before = (stack.folder / ".env").read_text()
         stack.make("secrets")
         assert (stack.folder / ".env").read_text() == before, "a second `make secrets` changed a secret"
-    with step("images built"):
-        stack.compose("build", "--quiet")
-        print(f"  {sizes()}")
     with step("up to healthy"):
         stack.compose("up", "-d", "--wait")
     print("\n".join(f"  {line}" for line in stack.make("urls").splitlines()))
@@ -116,18 +115,17 @@ def turn(stack: Stack, other: Stack) -> None:
         Annotators(client, PROJECT, truths, seed=SEED + number)
         for number, client in enumerate((stack.admin(PATIENCE), stack.colleague("second@example.org", PATIENCE)))
     ]
-    with restarts(stack) as restarted:
-        with step("60 pictures, before there is a model, while containers are killed"):
-            for _ in range(60):
-                see(visitor, taken, truths, *next(pictures))
-        with step("two annotators answer, a release goes live, while containers are killed"):
-            release = answer_until_released(stack, annotators, taken, visitor, pictures, truths)
-            print(f"  {release} answers")
-        with step("60 pictures more, flagged and relabelled, while containers are killed"):
-            for _ in range(60):
-                shown = see(visitor, taken, truths, *next(pictures))
-                react(visitor, taken, shown)
-    print(f"  restarted meanwhile: {dict(restarted)}")
+    with step("60 pictures, before there is a model, while containers are killed"), restarts(stack, 3, 6):
+        for _ in range(60):
+            see(visitor, taken, truths, *next(pictures))
+            time.sleep(0.4)
+    with step("two annotators answer, a release goes live, while containers are killed"), restarts(stack, 12, 20):
+        release = answer_until_released(stack, annotators, taken, visitor, pictures, truths)
+    print(f"  {release} answers, learnt from {taken.answers} answers or fewer")
+    with step("60 pictures more, flagged and relabelled, while containers are killed"), restarts(stack, 3, 6):
+        for _ in range(60):
+            react(visitor, taken, see(visitor, taken, truths, *next(pictures)))
+            time.sleep(0.4)
     with step("nothing is lost and nothing is doubled"):
         settle(stack, taken)
         first = contents(stack, taken)
@@ -202,10 +200,11 @@ def restarts(stack: Stack) -> Iterator[Counter[str]]:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield count
+        yield
     finally:
         over.set()
         thread.join()
+        print(f"  killed meanwhile: {', '.join(f'{name} {n}' for name, n in sorted(count.items()))}")
 
 
 def see(visitor: Visitor, taken: Acknowledged, truths: dict[str, str], picture: bytes, truth: str) -> Shown:
