@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         "internal", description="An e-mail address: certificates from Let's Encrypt; internal: the proxy's own."
     )
     proxy_user: str = Field("team", description="Who may see the pages through the proxy.")
-    proxy_password_hash: str = Field(
+    proxy_login_hash: str = Field(
         "", description="What `docker compose run --rm front caddy hash-password` prints, in single quotes."
     )
     proxy_bind: str = Field("0.0.0.0", description="Address at which the proxy is published, ports 80 and 443.")  # noqa: S104
