@@ -186,13 +186,13 @@ def check_published(stack: Stack) -> None:
 
 
 @contextlib.contextmanager
-def restarts(stack: Stack) -> Iterator[Counter[str]]:
-    """Kill and start again one container after another, in a seeded order, while the block runs; yields the counts."""
+def restarts(stack: Stack, least: float, most: float) -> Iterator[None]:
+    """Kill and start again one container after another, in a seeded order, every so many seconds, while the block runs."""
     order, over, count = random.Random(SEED), threading.Event(), Counter[str]()
     names = stack.containers()
 
     def run() -> None:
-        while not over.wait(order.uniform(3, 7)):
+        while not over.wait(order.uniform(least, most)):
             name = order.choice(names)
             stack.run("docker", "restart", "--time", "0", name, check=False)
             count[name.removeprefix(f"{stack.name}-")] += 1
