@@ -5,6 +5,7 @@ and restores it elsewhere, and counts: whatever was acknowledged is there, once.
 """
 
 import contextlib
+import itertools
 import random
 import subprocess
 import sys
@@ -190,10 +191,12 @@ def restarts(stack: Stack, least: float, most: float) -> Iterator[None]:
     """Kill and start again one container after another, in a seeded order, every so many seconds, while the block runs."""
     order, over, count = random.Random(SEED), threading.Event(), Counter[str]()
     names = stack.containers()
+    order.shuffle(names)
+    turn = itertools.cycle(names)  # so that every one is hit
 
     def run() -> None:
         while not over.wait(order.uniform(least, most)):
-            name = order.choice(names)
+            name = next(turn)
             stack.run("docker", "restart", "--time", "0", name, check=False)
             count[name.removeprefix(f"{stack.name}-")] += 1
 
@@ -334,22 +337,17 @@ def check_fence(
 ) -> None:
     """Freeze the container that trains; the other one takes over, and the first releases nothing when it wakes up."""
     before = stack.cli("releases", PROJECT)["releases"]
-    paused = None
-    until = time.monotonic() + 150
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     names = stack.containers("trainer")
     assert len(names) == 2, names
-    while paused is None:
-        assert time.monotonic() < until, "no trainer began"
-        for _ in range(4):
-            react(visitor, taken, see(visitor, taken, truths, *next(pictures)))
-        taken.answers += sum(one.answer(20) for one in annotators)
-        for _ in range(10):
-            paused = next((name for name in names if '"event": "training"' in log(stack, name, since)), None)
-            if paused:
-                stack.run("docker", "pause", paused)
-                break
-            time.sleep(0.2)
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with pause_who_trains(stack, names, since) as found:
+        until = time.monotonic() + 150
+        while not found:
+            assert time.monotonic() < until, "no trainer began"
+            for _ in range(4):
+                react(visitor, taken, see(visitor, taken, truths, *next(pictures)))
+            taken.answers += sum(one.answer(20) for one in annotators)
+    (paused,) = found
     if '"event": "trained"' in log(stack, paused, since):
         stack.run("docker", "unpause", paused)
         raise AssertionError("the trainer was quicker than the pause: the test says nothing")
@@ -358,6 +356,40 @@ def check_fence(
     stack.run("docker", "unpause", paused)
     eventually(lambda: "lease" in log(stack, paused, since).lower(), 60, lambda: log(stack, paused, since)[-2000:])
     assert stack.cli("releases", PROJECT)["releases"] == made, "the paused trainer released after all"
+
+
+@contextlib.contextmanager
+def pause_who_trains(stack: Stack, names: list[str], since: str) -> Iterator[list[str]]:
+    """Pause the first of these containers that says that it trains; yields a list that its name is put into."""
+    found: list[str] = []
+    first = threading.Lock()
+    readers = [
+        subprocess.Popen(
+            ["docker", "logs", "--follow", "--since", since, name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in names
+    ]
+
+    def watch(name: str, lines: Any) -> None:
+        if any('"event": "training"' in line for line in lines):
+            with first:
+                if not found:
+                    stack.run("docker", "pause", name)
+                    found.append(name)
+
+    threads = [threading.Thread(target=watch, args=(n, r.stdout)) for n, r in zip(names, readers, strict=True)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        for reader in readers:
+            reader.kill()
+        for thread in threads:
+            thread.join()
 
 
 def log(stack: Stack, name: str, since: str) -> str:
