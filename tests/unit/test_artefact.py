@@ -64,6 +64,12 @@ def test_a_file_that_is_missing_cut_off_or_changed_is_found(name):
         unpack({key: value for key, value in whole.items() if key != name})
 
 
+def test_weights_that_are_sound_but_not_the_manifests_are_refused():
+    others = save(tensors(weight=np.ones((3, D), np.float32)))
+    with pytest.raises(BadArtefact, match="not what the manifest says"):
+        unpack({**files(), artefact.WEIGHTS: others})
+
+
 @pytest.mark.parametrize(
     ("weights", "reason"),
     [
