@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw
 
 from closedloop import encoder_switch, image, importing, installations, releases, training
 from closedloop import project as projects
-from closedloop.errors import EncoderNotSwitched
+from closedloop.errors import EncoderNotSwitched, LeaseLost
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
-from closedloop.storage import pictures
+from closedloop.storage import installation, pictures
 from tests.conftest import START
 from tests.unit.test_encoder import tiny
 
@@ -66,6 +66,24 @@ def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes
     with stores.db.read() as tx:
         ids = [f.image_id for f in training.datasets.settled_items(stores, shapes)]
         assert len(pictures.embeddings_of(tx, "shapes", chosen.digest, ids)) == 24
+
+
+def test_a_switch_that_was_paused_while_another_trained_changes_nothing(stores, shapes, clock, tiny, monkeypatch):
+    monkeypatch.setattr(releases, "judge", _generous(releases.judge))
+    before, write = installations.chosen_encoder(stores), training.write
+
+    def slow_write(*arguments):
+        card = write(*arguments)
+        later = clock.forward(minutes=10)
+        with stores.db.write() as tx:
+            assert installation.take_lease(tx, "train:shapes:classifier", "another", later, later.replace(year=2027))
+        return card
+
+    monkeypatch.setattr(training, "write", slow_write)
+    with pytest.raises(LeaseLost):
+        encoder_switch.use(stores, tiny, clock)
+    assert installations.chosen_encoder(stores) == before
+    assert [row["state"] for row in releases.listing(stores, "shapes")] == ["live"]
 
 
 def test_importing_again_adds_nothing_and_names_what_is_no_picture(stores, shapes, clock, folder):

@@ -1,5 +1,6 @@
 """The way of one picture on real stores: each exactly once, whatever comes twice, at once, late or in between."""
 
+import datetime as dt
 import io
 import json
 import threading
@@ -12,13 +13,13 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from closedloop import feedback, outbox, prediction, queues, sampling, tasks
+from closedloop import feedback, outbox, prediction, queues, sampling, tasks, tracking
 from closedloop.errors import ClosedloopError, KeyUsedForAnother, StoreAway, UnknownClass, UnknownPrediction
 from closedloop.prediction import Prediction
 from closedloop.project import Project
 from closedloop.storage import Stores, asking, tables
 from closedloop.storage.objects import Objects
-from tests.conftest import Clock
+from tests.conftest import START, Clock
 from tests.integration.stack import StandIn
 
 Make = Callable[..., bytes]
@@ -425,3 +426,26 @@ def _fail_after(calls: int, real: Callable[..., Any]) -> Callable[..., Any]:
         return real(*arguments, **named)
 
     return call
+
+
+def test_a_day_is_written_once_when_it_is_over_with_a_line_per_prediction(desk: Desk, picture: Make) -> None:
+    desk.clock.now = START.replace(hour=23, minute=59, second=58)
+    said = [desk(picture(1)), desk(picture(2)), desk(picture(1))]
+    midnight = START.replace(hour=0) + dt.timedelta(days=1)
+    for minutes in (0, 9):  # a picture of the last second may not be committed yet
+        assert tracking.close_days(desk.stores, desk.project, midnight + dt.timedelta(minutes=minutes)) == []
+    (key,) = tracking.close_days(desk.stores, desk.project, midnight + dt.timedelta(minutes=11))
+    assert key == f"tracking/pets/{START.date().isoformat()}.jsonl"
+    lines = [json.loads(line) for line in desk.stores.objects.get(key).splitlines()]
+    assert [line["prediction_id"] for line in lines] == [one.id for one in said]
+    assert {(line["label"], line["release"], line["project_id"]) for line in lines} == {("cat", "r0001-test", "pets")}
+    assert tracking.close_days(desk.stores, desk.project, midnight + dt.timedelta(hours=5)) == []
+
+
+def test_a_day_waits_two_days_for_pictures_that_nobody_could_answer(desk: Desk, picture: Make) -> None:
+    desk.inference.away = True
+    desk(picture(1))
+    midnight = START.replace(hour=0) + dt.timedelta(days=1)
+    assert tracking.close_days(desk.stores, desk.project, midnight + dt.timedelta(days=1)) == []
+    (key,) = tracking.close_days(desk.stores, desk.project, midnight + dt.timedelta(days=2, minutes=11))[:1]
+    assert json.loads(desk.stores.objects.get(key))["status"] == "pending"

@@ -218,6 +218,15 @@ def test_the_random_sample_decides_once_enough_of_it_was_answered(stores, projec
     assert "random sample and imports" in training.train(stores, project, clock).reason
 
 
+def test_a_candidate_is_compared_only_on_answers_that_live_has_not_learnt_from(stores, project, clock, answered):
+    answered(60)
+    training.train(stores, project, clock)
+    answered(25)
+    gate = training.train(stores, project, clock).card["gate"]
+    assert gate["answers"] == 25
+    assert gate["against"].startswith("r0001-")
+
+
 def test_a_trainer_whose_encoder_was_changed_meanwhile_cannot_release(stores, project, clock, answered, monkeypatch):
     answered(30)
     write = training.write
