@@ -401,7 +401,7 @@ def log(stack: Stack, name: str, since: str) -> str:
 def check_wrong_password(stack: Stack) -> None:
     """A password in .env that the database does not know is said plainly, and all is well once it is right again."""
     right = stack.values["CLOSEDLOOP_DB_PASSWORD"]
-    stack.set(CLOSEDLOOP_DB_PASSWORD="another-password-than-before")
+    stack.set(CLOSEDLOOP_DB_PASSWORD="not-what-it-was-before")
     done = stack.run("docker", "compose", "up", "-d", "--wait", check=False)
     said = stack.compose("logs", "--tail", "5", "setup")
     stack.set(CLOSEDLOOP_DB_PASSWORD=right)
