@@ -45,7 +45,8 @@ class TaskData(_Part):
     queue: str
     ml_prediction: str | None
     confidence: float | None = Field(ge=0, le=1)
-    confidence_text: str
+    model_says: str  # for the annotator: what stands above, as sentences
+    visitor_says: str
     release: str | None
     user_feedback: str | None
     user_label: str | None
@@ -195,7 +196,10 @@ def build(project: Project, task: Any, picture: Any, answer: Any) -> TaskFile:
                 "queue": task["queue"],
                 "ml_prediction": label,
                 "confidence": confidence,
-                "confidence_text": "no model yet" if label is None else f"{confidence:.0%}",
+                "model_says": "No model could answer."
+                if label is None
+                else f"The model said: {label} ({confidence:.0%})",
+                "visitor_says": _visitor_says(task["user_feedback"], task["user_label"]),
                 "release": answer["release"],
                 "user_feedback": task["user_feedback"],
                 "user_label": task["user_label"],
@@ -207,3 +211,13 @@ def build(project: Project, task: Any, picture: Any, answer: Any) -> TaskFile:
             "predictions": [suggestion] if label is not None else [],
         }
     )
+
+
+def _model_says(label: str | None, confidence: float) -> str:
+    return "No model could answer." if label is None else f"The model said: {label} ({confidence:.0%})"
+
+
+def _visitor_says(user_feedback: str | None, user_label: str | None) -> str:
+    if user_label:
+        return f"The visitor said: {user_label}"
+    return "The visitor said that this is wrong." if user_feedback else ""

@@ -108,3 +108,18 @@ def test_without_a_model_nothing_is_suggested(pets: Project) -> None:
 def test_what_does_not_fit_is_never_delivered(pets: Project, changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         build(pets, **changes)
+
+
+@pytest.mark.parametrize(
+    ("feedback", "label", "says"),
+    [(None, None, ""), ("flagged", None, "The visitor said that this is wrong."), (None, "owl", "The visitor said: owl"),
+     ("flagged", "owl", "The visitor said: owl")],
+)  # fmt: skip
+def test_annotators_read_sentences_and_never_null(
+    pets: Project, feedback: str | None, label: str | None, says: str
+) -> None:
+    assert tasks._visitor_says(feedback, label) == says
+    equal = dict.fromkeys(pets.classes, 1 / 3)
+    nobody = build(pets, label=None, confidence=1 / 3, probabilities=equal, release=None)
+    assert nobody.data.model_says == "No model could answer."
+    assert build(pets).data.model_says.startswith("The model said: ")

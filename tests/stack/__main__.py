@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,7 @@ def main() -> None:
             turn(stack, other)
             ok = True
         except BaseException as error:
+            traceback.print_exc(file=sys.stdout)
             print(f"✗ {type(error).__name__}: {error}", flush=True)
             for service in ("secrets", "setup", "buckets", "web", "inference", "sampler", "trainer", "label-studio"):
                 print(
