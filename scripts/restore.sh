@@ -15,9 +15,10 @@ if [ "$(sql -d closedloop -c "SELECT count(*) FROM information_schema.tables WHE
 fi
 docker compose stop web inference sampler trainer label-studio front >/dev/null 2>&1
 for database in closedloop labelstudio; do
-  sql -d "$database" -c "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION $database;"
-  docker compose exec -T postgres pg_restore -U postgres --no-owner --role="$database" --schema=public \
-    --exit-on-error -d "$database" <"$from/$database.dump"
+  sql -d postgres -c "DROP DATABASE $database WITH (FORCE)" -c "CREATE DATABASE $database OWNER $database" \
+    -c "REVOKE CONNECT ON DATABASE $database FROM PUBLIC"
+  docker compose exec -T postgres pg_restore -U postgres --no-owner --role="$database" --exit-on-error \
+    -d "$database" <"$from/$database.dump"
   echo "✓ database $database"
 done
 docker compose run --rm -T buckets >/dev/null
