@@ -53,10 +53,10 @@ urls: ## Print where the stack in Docker answers, and with which login.
 	@$(PYTHON) scripts/urls.py
 
 backup: ## Copy all that the stack in Docker keeps into BACKUP=folder (backups/<now> by default).
-	@scripts/backup.sh $(BACKUP)
+	@scripts/backup.sh "$(BACKUP)"
 
 restore: ## Bring BACKUP=folder back into an empty stack.
-	@scripts/restore.sh $(BACKUP)
+	@scripts/restore.sh "$(BACKUP)"
 
 upgrade: ## Build the images of this checkout, migrate, and start them.
 	@scripts/upgrade.sh

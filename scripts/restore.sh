@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings a backup back into an empty stack (see scripts/backup.sh). The .env must be the backup's own.
 set -euo pipefail
+trap 'echo "Not restored. Empty this stack with: docker compose down --volumes, then try again." >&2' ERR
 cd "$(dirname "$0")/.."
 from=${1:?Say which backup: make restore BACKUP=backups/2026-01-31T12-00-00Z}
 for part in closedloop.dump labelstudio.dump label-studio.tar objects; do
@@ -13,7 +14,7 @@ if [ "$(sql -d closedloop -c "SELECT count(*) FROM information_schema.tables WHE
   echo "This stack holds pictures already, and a backup goes only into an empty one. Use another machine or project name." >&2
   exit 1
 fi
-docker compose stop web inference sampler trainer label-studio front >/dev/null 2>&1
+docker compose stop web inference sampler trainer label-studio front >/dev/null
 for database in closedloop labelstudio; do
   sql -d postgres -c "DROP DATABASE $database WITH (FORCE)" -c "CREATE DATABASE $database OWNER $database" \
     -c "REVOKE CONNECT ON DATABASE $database FROM PUBLIC"

@@ -56,7 +56,7 @@ def serve(sockets: dict[int, Any], stopping: threading.Event) -> None:
         waitress.wasyncore.dispatcher.close(one)  # its trigger stays: the answers still need it
     until = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < until and any(
-        one.requests or one.total_outbufs_len for one in sockets.values() if isinstance(one, Channel)
+        one.requests or one.request or one.total_outbufs_len for one in sockets.values() if isinstance(one, Channel)
     ):
         waitress.wasyncore.loop(timeout=0.1, map=sockets, count=1)
 

@@ -58,6 +58,7 @@ class Sampler:
     def sync(self) -> None:
         """Do a round with Label Studio for each project that is due; for all at the start."""
         if not self._due_for_sync():
+            self.provisioned = self.provisioned or not projects.all_projects(self.stores)  # nothing to set up
             return
         with (
             contextlib.suppress(LeaseTaken),

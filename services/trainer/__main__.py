@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from closedloop import datasets, gauges, health, schedule
 from closedloop import project as projects
-from closedloop.errors import DatabaseAway, LeaseTaken, TooFewAnswers
+from closedloop.errors import DatabaseAway, LeaseLost, LeaseTaken, TooFewAnswers
 from closedloop.logs import configure_logs, get_logger
 from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
@@ -61,6 +61,9 @@ class Trainer:
             outcome = training.train(self.stores, project, now)
         except (LeaseTaken, TooFewAnswers) as error:
             get_logger().info("not trained", project=project.id, reason=str(error))
+            return
+        except LeaseLost as error:  # it was paused, and another trainer has done it
+            get_logger().warning("lease lost", project=project.id, reason=str(error))
             return
         self.runs.labels(project.id, RELEASED if outcome.passed else REFUSED).inc()
         get_logger().info("trained", project=project.id, release=outcome.release, reason=outcome.reason)

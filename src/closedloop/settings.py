@@ -86,15 +86,15 @@ class Settings(BaseSettings):
     )
     proxy_user: str = Field("team", description="Who may see the pages through the proxy.")
     proxy_login_hash: str = Field(
-        "", description="What `docker compose run --rm front caddy hash-password` prints, in single quotes."
+        "", description="What `docker compose run --rm --no-deps front caddy hash-password` prints, in single quotes."
     )
     proxy_bind: str = Field("0.0.0.0", description="Address at which the proxy is published, ports 80 and 443.")  # noqa: S104
     prometheus_image: str = Field("prom/prometheus:v3.13.5", description="Prometheus' image (profile monitoring).")
     prometheus_port: int = Field(9090, description="Port at which Prometheus is published. It has no login.")
     grafana_image: str = Field("grafana/grafana:12.4", description="Grafana's image (profile monitoring).")
     grafana_port: int = Field(3000, description="Port at which Grafana is published.")
-    inference_memory: str = Field("1g", description="Memory limit of inference; OpenCLIP's larger models want more.")
-    trainer_memory: str = Field("1g", description="Memory limit of the trainer.")
+    inference_memory: str = Field("2g", description="Memory limit of inference; OpenCLIP's larger models want more.")
+    trainer_memory: str = Field("2g", description="Memory limit of the trainer.")
 
     @cached_property
     def home(self) -> Path:

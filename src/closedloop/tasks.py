@@ -196,9 +196,7 @@ def build(project: Project, task: Any, picture: Any, answer: Any) -> TaskFile:
                 "queue": task["queue"],
                 "ml_prediction": label,
                 "confidence": confidence,
-                "model_says": "No model could answer."
-                if label is None
-                else f"The model said: {label} ({confidence:.0%})",
+                "model_says": _model_says(label, confidence),
                 "visitor_says": _visitor_says(task["user_feedback"], task["user_label"]),
                 "release": answer["release"],
                 "user_feedback": task["user_feedback"],

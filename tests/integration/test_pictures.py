@@ -430,7 +430,10 @@ def _fail_after(calls: int, real: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_a_day_is_written_once_when_it_is_over_with_a_line_per_prediction(desk: Desk, picture: Make) -> None:
     desk.clock.now = START.replace(hour=23, minute=59, second=58)
-    said = [desk(picture(1)), desk(picture(2)), desk(picture(1))]
+    said = []
+    for number in (1, 2, 1):
+        desk.clock.forward(milliseconds=1)
+        said.append(desk(picture(number)))
     midnight = START.replace(hour=0) + dt.timedelta(days=1)
     for minutes in (0, 9):  # a picture of the last second may not be committed yet
         assert tracking.close_days(desk.stores, desk.project, midnight + dt.timedelta(minutes=minutes)) == []

@@ -356,7 +356,9 @@ def check_fence(
     eventually(lambda: len(stack.cli("releases", PROJECT)["releases"]) > len(before), 120, lambda: "nobody took over")
     made = stack.cli("releases", PROJECT)["releases"]
     stack.run("docker", "unpause", paused)
-    eventually(lambda: "lease" in log(stack, paused, since).lower(), 60, lambda: log(stack, paused, since)[-2000:])
+    eventually(
+        lambda: '"event": "lease lost"' in log(stack, paused, since), 60, lambda: log(stack, paused, since)[-2000:]
+    )
     assert stack.cli("releases", PROJECT)["releases"] == made, "the paused trainer released after all"
 
 
