@@ -36,6 +36,7 @@ class Follower:
         self._stores: Stores | None = None
         self._last = LastKnown(folder)
         self._clock = clock
+        self._unsaved: Snapshot | None = None  # served, but not yet kept on disk
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="releases", daemon=True)
 
@@ -92,9 +93,11 @@ class Follower:
                     get_logger().error("release not served", project=project.id, reason=str(error))
                 served[project.id] = former.get(project.id) or self._served_last(project, encoder, chosen)
         if now is None or (now.chosen, now.projects, now.problems) != (chosen, served, problems):
-            self._serving.current = new = Snapshot(encoder, chosen, served, problems)
-            self._last.remember(new)
+            self._serving.current = self._unsaved = Snapshot(encoder, chosen, served, problems)
             get_logger().info("serving", releases={id_: s.release for id_, s in served.items()}, encoder=chosen.name)
+        if self._unsaved:
+            self._last.remember(self._unsaved)  # a full disk is said, and tried again at the next look
+            self._unsaved = None
 
     def _serve(
         self, project: Project, release: str | None, former: Served | None, encoder: Encoder, chosen: ChosenEncoder

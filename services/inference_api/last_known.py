@@ -13,6 +13,7 @@ from typing import Any
 
 from closedloop.errors import BadArtefact
 from closedloop.installations import ChosenEncoder
+from closedloop.logs import get_logger
 from closedloop.models import artefact
 from closedloop.project import Project
 from inference_api.serving import Snapshot
@@ -81,13 +82,14 @@ class LastKnown:
                 files[name] = fetch(name)
         ready = check(files)
         partial = folder.with_name(f".{release}.{uuid.uuid4().hex}.partial")
-        partial.mkdir(parents=True)
-        for name, data in files.items():
-            (partial / name).write_bytes(data)
-        shutil.rmtree(folder, ignore_errors=True)  # torn, if it was there
         try:
+            partial.mkdir(parents=True)
+            for name, data in files.items():
+                (partial / name).write_bytes(data)
+            shutil.rmtree(folder, ignore_errors=True)  # torn, if it was there
             os.replace(partial, folder)
-        except OSError:  # another replica was quicker, with the same files
+        except OSError as error:  # a full disk, or another replica was quicker: it serves all the same
+            get_logger().warning("release not kept on disk", release=release, reason=str(error))
             shutil.rmtree(partial, ignore_errors=True)
         return ready
 

@@ -93,7 +93,7 @@ class Serving:
                 f"`closedloop encoder use {self.setting}` changes it."
             )
         if self.away:
-            notices.append(f"The records cannot be read ({self.away}); the last known releases are served.")
+            notices.append(f"The releases cannot be followed ({self.away}); the last known ones are served.")
         releases = [
             {
                 "project": id_,

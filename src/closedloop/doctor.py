@@ -117,8 +117,8 @@ def _service(base: str) -> str:
         response = httpx.get(url, timeout=10, trust_env=False)
     except httpx.HTTPError as error:
         raise _Unwell(
-            f"it does not answer at {url} ({type(error).__name__}). Its log says more: var/logs under `make run`, "
-            "`docker compose logs` on a server."
+            f"it does not answer at {url} ({type(error).__name__}). Start it with `make run`, or on a server with "
+            "`docker compose up -d --wait`; if it runs, its log says more (var/logs, `docker compose logs`)."
         ) from None
     try:
         said = response.json()

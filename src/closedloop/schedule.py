@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
 from closedloop import leases
@@ -72,13 +72,16 @@ def turn(
 def run_jobs(every: Mapping[Job, int], clock: Clock) -> None:
     """Run each job every so many seconds, never twice at once, until the process is told to stop.
 
-    SIGTERM lets the jobs under way finish.
+    SIGTERM and SIGINT let the jobs under way finish.
     """
-    scheduler = BlockingScheduler(timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1})
+    scheduler = BackgroundScheduler(timezone=dt.UTC, job_defaults={"coalesce": True, "max_instances": 1})
     for job, seconds in every.items():
         scheduler.add_job(_said(job), "interval", seconds=seconds, next_run_time=clock(), misfire_grace_time=None)
-    signal.signal(signal.SIGTERM, lambda *_: scheduler.shutdown(wait=True))
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # waited for, rather than handled in the middle of anything
     scheduler.start()
+    signal.sigwait(ends)
+    scheduler.shutdown(wait=True)
 
 
 def _said(job: Job) -> Job:

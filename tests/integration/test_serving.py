@@ -193,7 +193,7 @@ def test_it_starts_from_disk_with_records_and_store_away(stores, project, serve,
     again = serve(gone)
     wait_for(lambda: ready(again))
     assert again.predict("pets", jpeg(2)) == before
-    assert any("cannot be read" in notice for notice in again.describe()["notices"])
+    assert any("cannot be followed" in notice for notice in again.describe()["notices"])
 
 
 def test_weights_that_are_not_the_recorded_ones_are_not_used(stores, project, serve):

@@ -36,7 +36,16 @@ if (form) {
   form.addEventListener("htmx:xhr:progress", (event) => {
     if (event.detail.lengthComputable) progress.value = (100 * event.detail.loaded) / event.detail.total;
   });
-  form.addEventListener("htmx:beforeRequest", (event) => { if (event.target === form) { progress.hidden = false; progress.removeAttribute("value"); } });
+  form.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target !== form) return;
+    progress.hidden = false;
+    progress.removeAttribute("value");
+    // What was said of the former picture must not stand under this one, nor be flagged for it.
+    const waiting = document.createElement("p");
+    waiting.className = "quiet";
+    waiting.textContent = "Looking at your picture …";
+    document.getElementById("answer").replaceChildren(waiting);
+  });
   form.addEventListener("htmx:afterRequest", (event) => { if (event.target === form) progress.hidden = true; });
 }
 document.body.addEventListener("htmx:sendError", (event) => {

@@ -180,8 +180,8 @@ def choose(setting: str) -> tuple[Encoder, str]:
         return load(setting), f"{setting} was asked for by CLOSEDLOOP_ENCODER."
     wanted = OPENCLIP + DEFAULT_OPENCLIP
     remedy = (
-        f"so pictures are read with the embedded encoder (EfficientNet-Lite0), which knows no words: without a trained "
-        f"release there is no answer yet. `closedloop encoder use {wanted}` changes this later."
+        f"so pictures are read with the embedded encoder (EfficientNet-Lite0), which knows no words: a project "
+        f"has answers from its first release on. `closedloop encoder use {wanted}` changes this later."
     )
     if not _cached(DEFAULT_OPENCLIP) and not _hub_answers(DEFAULT_OPENCLIP):
         return load(EMBEDDED), f"The weights of OpenCLIP are not on this machine and their hub did not answer, {remedy}"
