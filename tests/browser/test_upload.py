@@ -69,6 +69,17 @@ def test_flagging_an_answer(page, file):
     expect(page.get_by_title("Flag incorrect label")).to_have_count(0)
 
 
+def test_the_former_answer_is_gone_while_a_new_picture_is_looked_at(page, file):
+    answer_of(page, file)
+    held = []
+    page.route("**/predict", lambda route: held.append(route))
+    page.get_by_role("button", name="What is it?").click()
+    expect(page.locator("#answer")).to_have_text("Looking at your picture …")
+    expect(page.get_by_title("Flag incorrect label")).to_have_count(0)
+    held[0].continue_()
+    expect(page.locator("#answer .answer")).to_be_visible(timeout=20_000)
+
+
 def test_saying_what_it_is_by_keyboard(page, file):
     answer_of(page, file)
     page.get_by_label("What is it really?").focus()
