@@ -36,7 +36,7 @@ check-types:
 	$(BIN)/pyright
 
 check-unit:
-	$(BIN)/pytest tests/unit -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -q # pyright has the other core
 
 format: install ## Put the code into shape.
 	$(BIN)/ruff check --fix .
