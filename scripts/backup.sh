@@ -12,8 +12,8 @@ umask 077
 partial=$to.partial
 rm -rf "$partial" && mkdir -p "$partial/objects"
 trap 'echo "The backup was not finished; what there is of it lies in $partial." >&2' ERR
-docker compose pause sampler >/dev/null 2>&1
-trap 'docker compose unpause sampler >/dev/null 2>&1' EXIT
+docker compose pause sampler >/dev/null 2>&1 || true # one that does not run removes nothing
+trap 'docker compose unpause sampler >/dev/null 2>&1 || true' EXIT
 
 # The records first: whatever they name was in the buckets, and in Label Studio, before it was named.
 for database in closedloop labelstudio; do

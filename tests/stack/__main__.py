@@ -130,8 +130,7 @@ def turn(stack: Stack, other: Stack) -> None:
             react(visitor, taken, see(visitor, taken, truths, *next(pictures)))
             time.sleep(0.4)
     with step("nothing is lost and nothing is doubled"):
-        settle(stack, taken)
-        first = contents(stack, taken)
+        first = settled_contents(stack, taken)
         assert taken.flagged, "nobody flagged anything: the test says too little"
     with step("a trainer that was paused wakes up too late and releases nothing"):
         check_fence(stack, annotators, taken, visitor, pictures, truths)
@@ -141,16 +140,14 @@ def turn(stack: Stack, other: Stack) -> None:
     with step("down and up"):
         stack.compose("down", "--timeout", "30")
         stack.compose("up", "-d", "--wait")
-        settle(stack, taken)
-        same(first, contents(stack, taken))
+        same(first, settled_contents(stack, taken))
     with step("backup"):
         print("\n".join(f"  {line}" for line in stack.make("backup", "BACKUP=backups/test").splitlines()))
     with step("restore into an empty stack"):
         stack.compose("stop", "--timeout", "10")
         other.set(**{name: value for name, value in stack.values.items() if "PORT" not in name})
         other.make("restore", f"BACKUP={stack.folder / 'backups' / 'test'}")
-        settle(other, taken)
-        same(first, contents(other, taken))
+        same(first, settled_contents(other, taken))
         shown = see(Visitor(other.pages, PROJECT, SEED), Acknowledged(), {}, *next(pictures))
         assert shown.release, "the restored stack does not answer"
 
@@ -246,7 +243,7 @@ def answer_until_released(
     raise AssertionError(f"no release after {taken.answers} answers: {stack.cli('releases', PROJECT)}")
 
 
-def settle(stack: Stack, taken: Acknowledged) -> None:
+def settle(stack: Stack) -> None:
     """Wait until nothing is promised any more and every picture is answered."""
 
     def waiting() -> str | None:
@@ -260,7 +257,7 @@ def settle(stack: Stack, taken: Acknowledged) -> None:
 
 def settled_contents(stack: Stack, taken: Acknowledged) -> dict[str, Any]:
     """`contents`, once the stack is at rest."""
-    settle(stack, taken)
+    settle(stack)
     return contents(stack, taken)
 
 

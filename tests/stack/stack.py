@@ -111,7 +111,7 @@ class Stack:
         return client
 
     def destroy(self) -> None:
-        """Remove containers, networks, volumes and images."""
+        """Remove containers, networks and volumes; the images are shared with the restored stack."""
         self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
 
 
