@@ -30,17 +30,18 @@ ARG EXTRA
 ARG CPU=""
 ARG CPU_INDEX=https://download.pytorch.org/whl/cpu
 ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_PROGRESS=1
-COPY pyproject.toml uv.lock scripts/install_extras.sh ./
+COPY --chmod=755 pyproject.toml uv.lock scripts/install_extras.sh ./
 RUN --mount=type=bind,from=uv,source=/uv,target=/uv --mount=type=cache,target=/root/.cache/uv \
     sh install_extras.sh $EXTRA
 ARG ALSO=""
 RUN --mount=type=bind,from=uv,source=/uv,target=/uv --mount=type=cache,target=/root/.cache/uv \
     test -z "$ALSO" || sh install_extras.sh $EXTRA $ALSO
-COPY README.md LICENSE ./
-COPY src src
-COPY services services
-COPY label_studio/*.xml label_studio/
-COPY projects projects
+# Readable whatever umask the checkout was made under.
+COPY --chmod=755 README.md LICENSE ./
+COPY --chmod=755 src src
+COPY --chmod=755 services services
+COPY --chmod=755 label_studio/*.xml label_studio/
+COPY --chmod=755 projects projects
 RUN --mount=type=bind,from=uv,source=/uv,target=/uv --mount=type=cache,target=/root/.cache/uv \
     /uv/bin/uv pip install --no-deps --compile-bytecode --editable .
 USER closedloop

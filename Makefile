@@ -49,10 +49,10 @@ doctor: ## Look at every part of the running installation: of the stack in Docke
 	else $(MAKE) --no-print-directory install && exec $(BIN)/closedloop doctor; fi
 
 secrets: ## Fill every empty secret of .env with a random value (docker compose).
-	@$(PYTHON) scripts/make_secrets.py
+	@$(PYTHON) -m scripts.make_secrets
 
 urls: ## Print where the stack in Docker answers, and with which login.
-	@$(PYTHON) scripts/urls.py
+	@$(PYTHON) -m scripts.urls
 
 backup: ## Copy all that the stack in Docker keeps into BACKUP=folder (backups/<now> by default).
 	@scripts/backup.sh "$(BACKUP)"

@@ -61,10 +61,9 @@ def main() -> None:
 def turn(installation: Installation, console: Console) -> list[Round]:
     """Let the loop turn: visitors send and react, annotators answer, the services do the rest."""
     stream = digits(SEED)
-    truths: dict[str, str] = {}
     visitor = Visitor(installation.pages, PROJECT, SEED)
     studio = logged_in(installation.secrets["LABEL_STUDIO_URL"], installation.secrets["LABEL_STUDIO_API_KEY"])
-    annotators = Annotators(studio, PROJECT, truths, SEED)
+    annotators = Annotators(studio, PROJECT, visitor.truths, SEED)
     rounds: list[Round] = []
     began = time.monotonic()
     for number in range(1, ROUNDS + 1):
@@ -72,9 +71,7 @@ def turn(installation: Installation, console: Console) -> list[Round]:
         shown: list[Shown] = []
         reactions = []
         for _ in range(PICTURES):
-            picture, truth = next(stream)
-            one = visitor.send(picture, truth)
-            truths[one.image_id] = truth
+            one = visitor.send(*next(stream))
             shown.append(one)
             reactions.append(visitor.react(one))
         right = sum(one.label == one.truth for one in shown)

@@ -4,14 +4,15 @@ import io
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 from PIL import Image
 
+T = TypeVar("T")
 MISTAKES = 0.05  # the share of an annotator's answers that are wrong
 FLAGS, RELABELS = 0.25, 0.25  # the shares of wrong answers that a visitor flags, relabels
 
@@ -42,18 +43,26 @@ def digits(seed: int) -> Iterator[tuple[bytes, str]]:
 
 
 class Patient(httpx.Client):
-    """A client that asks again, for so many seconds, where a service is away. Repeat only what may be repeated."""
+    """A client that asks again, for so many seconds, where a service is away."""
 
     def __init__(self, patience: float = 0, **options: Any) -> None:
         super().__init__(timeout=60, trust_env=False, **options)
         self._patience = patience
 
     def request(self, *arguments: Any, **options: Any) -> httpx.Response:
-        """As in httpx; raises HTTPError where the last answer is an error."""
+        """As in httpx, for what may be repeated; raises HTTPError where the last answer is an error."""
+        return self.patiently(lambda: self.once(*arguments, **options))
+
+    def once(self, *arguments: Any, **options: Any) -> httpx.Response:
+        """As `request`, without asking again."""
+        return super().request(*arguments, **options).raise_for_status()
+
+    def patiently(self, attempt: Callable[[], T]) -> T:
+        """Call until it raises no HTTPError that time may heal."""
         until = time.monotonic() + self._patience
         while True:
             try:
-                return super().request(*arguments, **options).raise_for_status()
+                return attempt()
             except httpx.HTTPError as error:
                 refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
                 if refused or time.monotonic() > until:
@@ -68,6 +77,7 @@ class Visitor:
         self._http = Patient(patience, base_url=pages, headers={"Accept": "application/json"})
         self._project = project
         self._random = random.Random(seed)  # noqa: S311
+        self.truths: dict[str, str] = {}  # what is on each picture sent, by image id: annotators know it too
 
     def send(self, picture: bytes, truth: str) -> Shown:
         """Upload one picture; the answer may be that there is no model yet, or that it is kept for later."""
@@ -76,6 +86,7 @@ class Visitor:
             files={"file": ("digit.png", picture, "image/png")},
             headers={"Idempotency-Key": uuid.uuid4().hex},  # sent twice, it is taken once
         ).json()
+        self.truths[body["image_id"]] = truth
         return Shown(body["prediction_id"], body["image_id"], truth, body["label"], body["release"])
 
     def look(self, prediction_id: str) -> dict[str, Any]:
@@ -105,7 +116,7 @@ def logged_in(url: str, token: str, patience: float = 0) -> Patient:
 class Annotators:
     """Answer Label Studio's open tasks through its own API, the oldest first, with some mistakes."""
 
-    def __init__(self, http: httpx.Client, project: str, truths: dict[str, str], seed: int) -> None:
+    def __init__(self, http: Patient, project: str, truths: dict[str, str], seed: int) -> None:
         self._http = http  # logged in to Label Studio
         self._project = project
         self._truths = truths
@@ -140,13 +151,36 @@ class Annotators:
             others = [name for name in self._classes if name != truth]
             label = self._random.choice(others) if self._random.random() < MISTAKES else truth
             result = [{"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": [label]}}]
-            body = {"result": result, "lead_time": 2.0}
-            self._http.post(f"/api/tasks/{task['id']}/annotations/", json=body)
+            self._annotate(task["id"], {"result": result, "lead_time": 2.0})
         return len(in_turn)
+
+    def _annotate(self, task: int, answer: dict[str, Any]) -> None:
+        """Answer a task once: where the line broke, it may have been taken, and Label Studio would take it twice."""
+        tried = False
+
+        def attempt() -> None:
+            nonlocal tried
+            if tried and self._has_answered(task):
+                return
+            tried = True
+            self._http.once("POST", f"/api/tasks/{task}/annotations/", json=answer)
+
+        self._http.patiently(attempt)
+
+    def _has_answered(self, task: int) -> bool:
+        me = self._http.once("GET", "/api/current-user/whoami").json()["id"]
+        answers = self._http.once("GET", f"/api/tasks/{task}/annotations/").json()
+        return any(author(one) == me for one in answers)
 
     def _open(self, number: int) -> list[dict[str, Any]]:
         query = {"project": number, "fields": "all", "page_size": 500, "only_annotated": "false"}
         return [task for task in self._http.get("/api/tasks", params=query).json()["tasks"] if not task["is_labeled"]]
+
+
+def author(annotation: dict[str, Any]) -> int:
+    """Who made an annotation: Label Studio writes a number, or a person with a number."""
+    who = annotation["completed_by"]
+    return who["id"] if isinstance(who, dict) else who
 
 
 def _in_turn(lists: list[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Copies every bucket from the store to /copy, or back. What is there already is not copied again.
 set -eu
-mc --quiet alias set store http://minio:9000 "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" >/dev/null
+printf '%s\n%s\n' "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" | mc --quiet alias set store http://minio:9000 >/dev/null
 for bucket in production labelstudio tracking models; do
   case $1 in
     from-store) mkdir -p "/copy/$bucket"; mc --quiet mirror "store/$bucket" "/copy/$bucket" >/dev/null ;;

@@ -6,6 +6,8 @@ import secrets
 import sys
 from pathlib import Path
 
+from scripts.env_file import read_env
+
 MARK = "(make secrets)"  # in .env.example, above each value that is made here
 LENGTHS = {"AWS_ACCESS_KEY_ID": 20, "LABEL_STUDIO_API_KEY": 40}  # characters, where a program asks for so many at most
 
@@ -14,16 +16,16 @@ def main(folder: Path) -> int:
     """Fill `.env` in a folder with an `.env.example`; returns the exit status."""
     env, example = folder / ".env", folder / ".env.example"
     try:
-        lines = env.read_text(encoding="utf-8").splitlines()
+        text = env.read_text(encoding="utf-8")
         wanted = wanted_names(example.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         print(f"{error}. Copy .env.example to .env, make it readable, and try again.", file=sys.stderr)
         return 1
-    made = []
+    values, lines, made = read_env(text), text.splitlines(), []
     for name in wanted:
-        at = next((i for i, line in enumerate(lines) if line.split("=", 1)[0].strip() == name), None)
-        if at is not None and lines[at].split("=", 1)[1].strip().strip("\"'"):
+        if values.get(name):
             continue
+        at = max((i for i, line in enumerate(lines) if line.split("=", 1)[0].strip() == name), default=None)
         line = f"{name}={secrets.token_hex(24)[: LENGTHS.get(name, 48)]}"
         made.append(name)
         if at is None:

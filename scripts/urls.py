@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.env_file import read_env
+
 PARTS = (  # part, service, its port inside, the names in .env of user and password
     ("pages", "front", 5000, None, None),
     ("Label Studio", "label-studio", 8080, "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"),
@@ -50,12 +52,6 @@ def published(folder: Path, service: str, port: int) -> str | None:
     )
     address = found.stdout.strip()
     return address if found.returncode == 0 and not address.endswith(":0") else None
-
-
-def read_env(text: str) -> dict[str, str]:
-    """Names and values of a `.env` file, without quotes and comments."""
-    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.lstrip().startswith("#"))
-    return {name.strip(): value.strip().strip("\"'") for name, value in pairs}
 
 
 if __name__ == "__main__":

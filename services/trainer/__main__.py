@@ -45,18 +45,17 @@ class Trainer:
             new = datasets.count_new(self.stores, project, CLASSIFIER)
             self.new.labels(project.id).set(new)
             if new >= project.train.at_least_new:
-                self._train(project, new)
+                self._train(project)
         except DatabaseAway:
             raise
         except Exception:  # one project's fault is no other's
             get_logger().exception("training failed", project=project.id)
             self.runs.labels(project.id, FAILED).inc()
 
-    def _train(self, project: projects.Project, new: int) -> None:
+    def _train(self, project: projects.Project) -> None:
         # torch is loaded with the first training, not with the process: the start of the machine is busy enough.
         from closedloop import training
 
-        get_logger().info("training", project=project.id, new_answers=new)
         try:
             outcome = training.train(self.stores, project, now)
         except (LeaseTaken, TooFewAnswers) as error:

@@ -21,6 +21,7 @@ from closedloop.embedding import Progress, vectors_of
 from closedloop.errors import BadArtefact, LeaseLost, TooFewAnswers
 from closedloop.estimates import wilson_interval
 from closedloop.installations import ChosenEncoder
+from closedloop.logs import get_logger
 from closedloop.models import artefact, fitting
 from closedloop.models import encoder as encoders
 from closedloop.models.fitting import Fitted
@@ -65,6 +66,7 @@ def train(
         check_enough(project, dataset)
         if standing := _already_live(stores, project, head, dataset, chosen):
             return standing
+        get_logger().info("training", project=project.id, dataset=dataset.id, answers=len(dataset.items))
         vectors = vectors_of(
             stores,
             project.id,

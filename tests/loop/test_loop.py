@@ -40,19 +40,13 @@ def wait_for(condition, what: str):
 def test_the_loop_turns_once(installation, bucket):
     installation.command("project", "add", str(CHECKOUT / "projects" / "digits.yaml"))
     secrets = installation.secrets
-    stream, truths = digits(seed=3), {}
+    stream = digits(seed=3)
     visitor = Visitor(installation.pages, "digits", seed=3)
-    annotators = Annotators(
-        logged_in(secrets["LABEL_STUDIO_URL"], secrets["LABEL_STUDIO_API_KEY"]), "digits", truths, seed=3
-    )
+    studio = logged_in(secrets["LABEL_STUDIO_URL"], secrets["LABEL_STUDIO_API_KEY"])
+    annotators = Annotators(studio, "digits", visitor.truths, seed=3)
 
     # Nobody knows anything yet: every picture is kept and asked about.
-    sent = []
-    for _ in range(PICTURES):
-        picture, truth = next(stream)
-        one = visitor.send(picture, truth)
-        truths[one.image_id] = truth
-        sent.append(one)
+    sent = [visitor.send(*next(stream)) for _ in range(PICTURES)]
     assert {one.label for one in sent} == {None}
     stored = [key for key in bucket.find("production/digits") if key.endswith(".jpg")]
     assert sorted(key.rsplit("/", 1)[1][:32] for key in stored) == sorted({one.image_id for one in sent})
@@ -65,8 +59,7 @@ def test_the_loop_turns_once(installation, bucket):
             http.post(
                 "/label", json={"prediction_id": sent[1].prediction_id, "label": sent[1].truth}
             ).raise_for_status()
-    drawn = installation.command("sample", "digits")
-    assert drawn["frame"] + drawn["drawn"] >= 0  # the sampler may have drawn it a second before
+    installation.command("sample", "digits")
 
     # Each reason becomes exactly one task file, and Label Studio gets them all.
     def tasks(queue: str) -> list[str]:
@@ -102,7 +95,7 @@ def test_the_loop_turns_once(installation, bucket):
     frozen = bucket.cat_file(f"models/digits/datasets/{card['dataset']['id']}.jsonl").decode().splitlines()
     assert len(frozen) == card["dataset"]["items"] + 1
     items = [json.loads(line) for line in frozen[1:]]
-    agreeing = sum(item["label"] == truths[item["image_id"]] for item in items)
+    agreeing = sum(item["label"] == visitor.truths[item["image_id"]] for item in items)
     assert agreeing / len(items) > 0.85  # annotators are wrong one time in twenty
 
     # Training again without news changes nothing.

@@ -55,6 +55,18 @@ COMMANDS = {
 }
 
 
+def check_former_operator(stack: Stack) -> None:
+    """Give the operator another key; raises AssertionError where the former one still opens the store."""
+    former = stack.values["AWS_ACCESS_KEY_ID"], stack.values["AWS_SECRET_ACCESS_KEY"]
+    stack.set(AWS_ACCESS_KEY_ID=f"another{former[0][:8]}")
+    stack.compose("run", "--rm", "-T", "--no-deps", "buckets")
+    now = stack.values["AWS_ACCESS_KEY_ID"], stack.values["AWS_SECRET_ACCESS_KEY"]
+    for (key, secret), opens in ((former, False), (now, True)):
+        script = f"export MC_HOST_s=http://{key}:{secret}@minio:9000; mc ls s/models && echo opened || true"
+        said = stack.compose("run", "--rm", "-T", "--no-deps", "buckets", "-c", script)
+        assert ("opened" in said) == opens, f"{key} {'does not open' if opens else 'still opens'} the store"
+
+
 def check(stack: Stack) -> None:
     """Try every right with every key; raises AssertionError with those that are not as RIGHTS says."""
     values = stack.values

@@ -12,7 +12,7 @@ import httpx
 
 from demo.installation import free_ports
 from demo.people import Patient, logged_in
-from scripts.urls import read_env
+from scripts.env_file import read_env
 
 CHECKOUT = Path(__file__).parents[2]
 IMAGES = "closedloop-test"
@@ -92,6 +92,11 @@ class Stack:
     def containers(self, *services: str) -> list[str]:
         """The names of the running containers, of these services or of all."""
         return self.compose("ps", "--format", "{{.Name}}", "--status", "running", *services).split()
+
+    def log(self, container: str, since: str) -> str:
+        """What a container has logged since a moment (RFC 3339)."""
+        done = self.run("docker", "logs", "--since", since, container)
+        return done.stdout + done.stderr
 
     def admin(self, patience: float = 60) -> Patient:
         """Label Studio as its first user."""
