@@ -45,6 +45,8 @@ format: install ## Put the code into shape.
 	$(BIN)/ruff format .
 
 doctor: ## Look at every part of the running installation: of the stack in Docker where one runs, else of `make run`.
+	@if [ -e .env ] && docker compose version >/dev/null 2>&1 && ! docker compose config -q; then \
+	  echo "✗ .env or docker-compose.yaml cannot be read: the line above says where. Mend it and try again." >&2; exit 1; fi
 	@if [ -n "$$(docker compose ps -q 2>/dev/null)" ]; then exec docker compose run --rm -T --no-deps cli doctor; \
 	else $(MAKE) --no-print-directory install && exec $(BIN)/closedloop doctor; fi
 

@@ -1,5 +1,6 @@
 """Prints where a stack of `docker compose` answers, and with which login. Needs nothing but Python and Docker."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,13 @@ def main(folder: Path) -> int:
     except (OSError, UnicodeDecodeError) as error:
         print(f"{error}. `cp .env.example .env && make secrets` makes one.", file=sys.stderr)
         return 1
+    if shutil.which("docker") is None:
+        print("Docker is not installed here. (`make run` prints its own table.)", file=sys.stderr)
+        return 1
+    understood = compose(folder, "config", "--quiet")
+    if understood.returncode != 0:
+        print(f"{understood.stderr.strip()}\nMend .env or docker-compose.yaml and try again.", file=sys.stderr)
+        return 1
     rows = [("part", "URL", "login")]
     for part, service, port, user, password in PARTS:
         address = published(folder, service, port)
@@ -41,15 +49,15 @@ def main(folder: Path) -> int:
     return 0
 
 
+def compose(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `docker compose` in a folder."""
+    command = ["docker", "compose", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+
+
 def published(folder: Path, service: str, port: int) -> str | None:
     """The address at which a running service's port is published, None where it is not."""
-    found = subprocess.run(  # noqa: S603
-        ["docker", "compose", "port", service, str(port)],  # noqa: S607
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = compose(folder, "port", service, str(port))
     address = found.stdout.strip()
     return address if found.returncode == 0 and not address.endswith(":0") else None
 

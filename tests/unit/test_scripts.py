@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from closedloop.settings import GENERATED, Settings, env_example, generated
+from scripts import urls
 from scripts.env_file import read_env
 from scripts.make_secrets import MARK, main, wanted_names
 
@@ -81,3 +82,11 @@ def test_an_env_that_cannot_be_read_is_said_plainly(
 def test_the_mark_is_the_settings_own() -> None:
     assert MARK == GENERATED
     assert set(wanted_names(env_example())) == SECRETS
+
+
+def test_urls_without_docker_is_said_plainly(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert urls.main(folder) == 1
+    assert "Docker is not installed" in capsys.readouterr().err
