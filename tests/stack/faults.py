@@ -54,7 +54,7 @@ def check_secrets_are_named(stack: Stack) -> None:
 
 
 def check_wrong_password(stack: Stack) -> None:
-    """A password in .env that the database does not know is said plainly, and all is well once it is right again."""
+    """Start a stack that is down with a password that its database does not know: it is said, and heals."""
     right = stack.values["CLOSEDLOOP_DB_PASSWORD"]
     stack.set(CLOSEDLOOP_DB_PASSWORD="not-what-it-was-before")
     done = stack.run("docker", "compose", "up", "-d", "--wait", check=False)
