@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from demo.people import Visitor, digits
@@ -21,6 +22,7 @@ from tests.stack import keys
 from tests.stack.counts import kept, settled_contents
 from tests.stack.crowd import PROJECT, SEED, Acknowledged, Crowd
 from tests.stack.faults import check_fence, check_secrets_are_named, check_wrong_password, restarts
+from tests.stack.meanwhile import meanwhile
 from tests.stack.stack import IMAGES, Stack, status
 
 MANIFEST = """\
@@ -140,27 +142,14 @@ def copied(taken: Acknowledged) -> Acknowledged:
     return dataclasses.replace(taken, predictions=dict(taken.predictions))
 
 
-@contextlib.contextmanager
-def uploads(crowd: Crowd) -> Iterator[None]:
+def uploads(crowd: Crowd) -> AbstractContextManager[None]:
     """Send pictures while the block runs."""
-    over, failed = threading.Event(), list[BaseException]()
 
-    def run() -> None:
-        try:
-            while not over.wait(0.5):
-                crowd.send()
-        except BaseException as error:
-            failed.append(error)
+    def send(over: threading.Event) -> None:
+        while not over.wait(0.5):
+            crowd.send()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    if failed:
-        raise failed[0]
+    return meanwhile(send)
 
 
 def built() -> list[tuple[str, str]]:

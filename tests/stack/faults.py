@@ -12,31 +12,27 @@ from typing import Any
 
 from tests.stack.counts import eventually
 from tests.stack.crowd import SEED, Crowd, releases
+from tests.stack.meanwhile import meanwhile
 from tests.stack.stack import Stack
 
 
 @contextlib.contextmanager
 def restarts(stack: Stack, least: float, most: float) -> Iterator[None]:
     """Kill and start again one container after another, in a seeded order, every so many seconds, while the block runs."""
-    order, over, count = random.Random(SEED), threading.Event(), Counter[str]()
+    order, count = random.Random(SEED), Counter[str]()
     names = stack.containers()
     order.shuffle(names)
     turn = itertools.cycle(names)  # so that every one is hit
 
-    def run() -> None:
+    def kill(over: threading.Event) -> None:
         while not over.wait(order.uniform(least, most)):
             name = next(turn)
             stack.run("docker", "restart", "--time", "0", name, check=False)
             count[name.removeprefix(f"{stack.name}-")] += 1
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with meanwhile(kill):
         yield
-    finally:
-        over.set()
-        thread.join()
-        print(f"  killed meanwhile: {', '.join(f'{name} {n}' for name, n in sorted(count.items()))}")
+    print(f"  killed meanwhile: {', '.join(f'{name} {n}' for name, n in sorted(count.items()))}")
 
 
 def check_secrets_are_named(stack: Stack) -> None:
