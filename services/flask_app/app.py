@@ -35,7 +35,8 @@ def create_app(settings: Settings) -> Flask:
     registry = CollectorRegistry()
     stores = open_stores(settings)
     checks = {"database": stores.db.check, "store": lambda: stores.objects.check(PRODUCTION)}
-    registry.register(gauges.Readiness(checks))
+    ready = health.Readiness(checks)
+    registry.register(gauges.Ready(ready))
     uploads = Counter("closedloop_uploads_total", "Pictures taken.", ["project", "status"], registry=registry)
     for status in ("done", "pending"):
         uploads.labels(settings.closedloop_default_project, status)  # from 0 on, so that the first one is seen as new
@@ -80,7 +81,7 @@ def create_app(settings: Settings) -> Flask:
 
     @app.get("/readyz")
     def readyz() -> tuple[dict[str, object], int]:
-        said = health.readiness(checks)
+        said = ready.report()
         return said, 200 if said["ok"] else 503
 
     @app.get("/metrics")

@@ -22,7 +22,7 @@ from swagger_ui_bundle import swagger_ui_path
 
 from closedloop import gauges
 from closedloop.errors import BadRequest, ClosedloopError, UploadTooLarge
-from closedloop.health import metrics_text, readiness
+from closedloop.health import Readiness, metrics_text
 from closedloop.logs import REQUEST_ID_HEADER, bind_request_id, get_logger
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
@@ -81,7 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
     answers = Counter("closedloop_answers_total", "Answers given.", ["project"], registry=registry)
     seconds = Histogram("closedloop_answer_seconds", "Seconds from a picture to its answer.", registry=registry)
     waiting = Gauge("closedloop_waiting_requests", "Pictures being answered or waiting for it.", registry=registry)
-    registry.register(gauges.Readiness({"encoder": serving.snapshot}))
+    ready = Readiness({"encoder": serving.snapshot})
+    registry.register(gauges.Ready(ready))
     registry.register(
         gauges.Releases(
             "closedloop_serving_release_info",
@@ -145,9 +146,9 @@ def create_app(settings: Settings) -> FastAPI:
         return {"ok": True}
 
     @app.get("/readyz", responses=_AWAY)
-    async def readyz() -> JSONResponse:
+    def readyz() -> JSONResponse:
         """Whether pictures can be answered."""
-        said = readiness({"encoder": serving.snapshot})
+        said = ready.report()
         return JSONResponse(said, status_code=200 if said["ok"] else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)

@@ -112,8 +112,9 @@ def main() -> None:
         "store": lambda: sampler.stores.objects.check(PRODUCTION, LABEL_STUDIO, TRACKING),
         "label_studio": sampler.check_provisioned,
     }
-    registry.register(gauges.Readiness(checks))
-    health.serve(settings.closedloop_bind, settings.closedloop_sampler_port, registry, checks)
+    ready = health.Readiness(checks)
+    registry.register(gauges.Ready(ready))
+    health.serve(settings.closedloop_bind, settings.closedloop_sampler_port, registry, ready)
     every = {sampler.work_outbox: 1, sampler.draw_samples: 1, sampler.sync: 1, sampler.close_days: 600}
     schedule.run_jobs(every, now)
 

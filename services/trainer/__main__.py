@@ -75,8 +75,9 @@ def main() -> None:
     registry = CollectorRegistry()
     trainer = Trainer(settings, registry)
     checks = {"database": trainer.stores.db.check, "store": lambda: trainer.stores.objects.check(PRODUCTION, MODELS)}
-    registry.register(gauges.Readiness(checks))
-    health.serve(settings.closedloop_bind, settings.closedloop_trainer_port, registry, checks)
+    ready = health.Readiness(checks)
+    registry.register(gauges.Ready(ready))
+    health.serve(settings.closedloop_bind, settings.closedloop_trainer_port, registry, ready)
     schedule.run_jobs({trainer.train: 1}, now)
 
 

@@ -5,12 +5,9 @@ A look neither fails nor hangs: what cannot be read in time is left out, and is 
 
 import datetime as dt
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -19,58 +16,25 @@ from prometheus_client.registry import Collector
 from closedloop import project as projects
 from closedloop.annotations import ANSWERED, UNSURE
 from closedloop.errors import ClosedloopError
-from closedloop.health import Check
+from closedloop.health import PATIENCE, InTime, Readiness
 from closedloop.logs import get_logger
 from closedloop.storage import Stores, asking, pictures, registry
 
-PATIENCE = 3.0  # s that a look waits; Prometheus itself gives up after `scrape_timeout`
 OUTBOX_KINDS = ("predict", "deliver", "tidy")
 T = TypeVar("T")
 
 
-class InTime(Generic[T]):
-    """A function that is called from a thread of its own, so that nobody waits longer for it than he wants to.
-
-    While a call is under way, whoever asks waits for that one: a part that hangs costs one thread, not one per look.
-    """
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function = function
-        self._lock = threading.Lock()
-        self._call: Future[T] | None = None
-
-    def start(self) -> "Future[T]":
-        """The call under way, or a new one."""
-        with self._lock:
-            if self._call is None or self._call.done():
-                self._call = Future()
-                threading.Thread(target=self._run, args=(self._call,), name="gauges", daemon=True).start()
-            return self._call
-
-    def _run(self, call: "Future[T]") -> None:
-        try:
-            call.set_result(self._function())
-        except BaseException as error:
-            call.set_exception(error)
-
-
-class Readiness(Collector):
+class Ready(Collector):
     """`closedloop_ready`: 1 for each check of `/readyz` that passes, 0 for one that fails or takes too long."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
-        self._checks = {name: InTime(check) for name, check in checks.items()}
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
 
     def collect(self) -> Iterator[Metric]:
-        """Run every check, all at once."""
+        """Run every check."""
         ready = GaugeMetricFamily("closedloop_ready", "Whether a check of /readyz passes.", labels=["check"])
-        ends = time.monotonic() + PATIENCE
-        calls = {name: check.start() for name, check in self._checks.items()}
-        for name, call in calls.items():
-            try:
-                failed = call.exception(max(0.0, ends - time.monotonic())) is not None
-            except TimeoutError:
-                failed = True
-            ready.add_metric([name], 0 if failed else 1)
+        for name, fault in self._readiness.faults().items():
+            ready.add_metric([name], 0 if fault else 1)
         yield ready
 
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sampler.__main__ import Sampler
 from trainer.__main__ import Trainer
 
-from closedloop import gauges, tasks
+from closedloop import gauges, health, tasks
 from closedloop import project as projects
 from closedloop.project import Project
 from closedloop.storage import Stores, answers, asking, pictures, registry
@@ -160,7 +160,7 @@ def test_board_and_rules_name_only_what_the_services_say(
         patch.setattr(type(backend.settings), "require", lambda self, name: "http://127.0.0.1:1")
         Sampler(backend.settings, said)
         trainer = Trainer(backend.settings, said)
-    said.register(gauges.Readiness({"nothing": lambda: None}))
+    said.register(gauges.Ready(health.Readiness({"nothing": lambda: None})))
     trainer.train()  # too few answers, but its counters are there
     texts = [generate_latest(said).decode(), *(s.send("GET", "/metrics").body.decode() for s in (web, inference))]
     names, labels = set[str](), dict[str, set[str]]()

@@ -1,6 +1,9 @@
 """The store against a real S3 server, the records on SQLite and Postgres."""
 
+import contextlib
 import datetime as dt
+import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +113,29 @@ class TestObjects:
         finally:
             server.kill()
             server.wait()
+
+    @pytest.mark.timeout(60)
+    def test_a_server_that_never_answers_is_away(self) -> None:
+        asked: list[socket.socket] = []
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(1)
+            objects = Objects(f"http://127.0.0.1:{silent.getsockname()[1]}", KEY, SECRET, patience=0.2)
+
+            def accept() -> None:
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        asked.append(silent.accept()[0])
+
+            thread = threading.Thread(target=accept)
+            thread.start()
+            with pytest.raises(StoreAway):
+                objects.put("production/x", b"x" * 200_000)  # more than a socket holds, and nobody reads
+            with pytest.raises(StoreAway):
+                objects.get("production/x")
+            thread.join()
+        assert len(asked) <= 3  # once to write, twice to read: each time somebody waits
+        for connection in asked:
+            connection.close()
 
     def test_wrong_keys_are_refused(self, objects: Objects, s3: tuple[str, Path]) -> None:
         stranger = Objects(s3[0], KEY, "wrong")

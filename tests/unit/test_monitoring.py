@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from closedloop import gauges
+from closedloop import gauges, health
 from closedloop.errors import DatabaseAway, EncoderUnavailable
 
 MONITORING = Path(__file__).parents[2] / "monitoring"
@@ -141,16 +141,20 @@ def text(collector: gauges.Collector) -> str:
 
 
 def test_a_check_that_fails_or_hangs_is_not_ready(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gauges, "PATIENCE", 0.2)
+    monkeypatch.setattr(health, "PATIENCE", 0.2)
     over = threading.Event()
 
     def away() -> None:
         raise DatabaseAway
 
     started = time.monotonic()
-    said = text(gauges.Readiness({"good": lambda: None, "away": away, "hangs": over.wait, "hangs_too": over.wait}))
+    ready = health.Readiness({"good": lambda: None, "away": away, "hangs": over.wait, "hangs_too": over.wait})
+    said, report = text(gauges.Ready(ready)), ready.report()
     over.set()
     assert time.monotonic() - started < 2
+    assert (report["ok"], report["code"], report["checks"]["good"]) == (False, "not_ready", "ok")
+    assert report["checks"]["hangs"] == "It does not answer within 0.2 s."
+    assert DatabaseAway().explained() in report["error"]
     assert 'closedloop_ready{check="good"} 1.0' in said
     for check in ("away", "hangs", "hangs_too"):
         assert f'closedloop_ready{{check="{check}"}} 0.0' in said
@@ -164,7 +168,7 @@ def test_looks_that_hang_share_one_thread():
         over.wait(5)
         return len(calls)
 
-    call = gauges.InTime(hangs)
+    call = health.InTime(hangs)
     waiting = [call.start() for _ in range(20)]
     over.set()
     assert [future.result(5) for future in waiting] == [1] * 20

@@ -8,6 +8,7 @@ from typing import Any
 
 import s3fs
 from botocore.exceptions import BotoCoreError, ClientError
+from fsspec.exceptions import FSTimeoutError
 
 from closedloop.errors import StoreAway
 from closedloop.settings import Settings
@@ -16,6 +17,8 @@ PRODUCTION = "production"
 LABEL_STUDIO = "labelstudio"
 TRACKING = "tracking"
 MODELS = "models"
+PATIENCE = 10.0  # s that the store may say nothing, twice where it is read; then it is away: a page waits for this
+SLOWEST = 500_000  # bytes/s at which it must take what is written
 BUCKETS = (PRODUCTION, LABEL_STUDIO, TRACKING, MODELS)
 
 
@@ -32,16 +35,22 @@ class Listed:
 class Objects:
     """Buckets of write-once objects. Keys begin with their bucket: `production/food11/class_03/<id>.jpg`."""
 
-    def __init__(self, endpoint_url: str, key: str, secret: str) -> None:
+    def __init__(self, endpoint_url: str, key: str, secret: str, patience: float = PATIENCE) -> None:
         self.endpoint_url = endpoint_url
+        self._patience = patience
         self._fs = s3fs.S3FileSystem(
             key=key,
             secret=secret,
             endpoint_url=endpoint_url,
             use_listings_cache=False,
             skip_instance_cache=True,
-            config_kwargs={"connect_timeout": 3, "read_timeout": 20, "retries": {"max_attempts": 2}},
+            config_kwargs={
+                "connect_timeout": 3,
+                "read_timeout": patience,
+                "retries": {"total_max_attempts": 2},
+            },
         )
+        self._fs.retries = 1  # or s3fs would repeat what botocore has repeated, and a visitor wait for minutes
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Objects":
@@ -55,13 +64,21 @@ class Objects:
     def put(self, key: str, data: bytes) -> None:
         """Store an object whole: it is there with all its bytes, or not at all. Raises StoreAway."""
         with _away_said_plainly():
-            self._fs.pipe_file(key, data)
+            self._write(key, data)
 
     def get(self, key: str) -> bytes:
         """The bytes of an object; raises FileNotFoundError or StoreAway."""
         with _away_said_plainly():
             data: Any = self._fs.cat_file(key)
         return data
+
+    def _write(self, key: str, data: Any) -> None:
+        # No time-out of botocore's holds while the server has not said "100 Continue" or does not read the body.
+        limit = self._patience + len(data) / SLOWEST
+        try:
+            self._fs.pipe_file(key, data, timeout=limit)
+        except FSTimeoutError:
+            raise TimeoutError(f"{key} was not taken within {limit:.0f} s") from None
 
     def exists(self, key: str) -> bool:
         """Whether there is an object at this key. Raises StoreAway."""
@@ -71,7 +88,7 @@ class Objects:
     def move(self, source: str, target: str) -> None:
         """Copy an object, then remove the first. Killed in between, both are there. Raises StoreAway."""
         with _away_said_plainly():
-            self._fs.pipe_file(target, self._fs.cat_file(source))
+            self._write(target, self._fs.cat_file(source))
             self._fs.rm_file(source)
 
     def remove(self, key: str) -> None:
