@@ -63,11 +63,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     process.wait()
 
 
-def start_s3(folder: Path, port: int) -> "subprocess.Popen[bytes]":
+def start_s3(folder: Path, port: int, *options: str) -> "subprocess.Popen[bytes]":
     """Start `rclone serve s3` on a folder and wait until it answers."""
     rclone = Path(sys.executable).with_name("rclone")
     env = {**os.environ, "RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"', "RCLONE_CONFIG": os.devnull}
-    command = [str(rclone), "serve", "s3", "--addr", f"127.0.0.1:{port}", str(folder)]
+    command = [str(rclone), "serve", "s3", "--addr", f"127.0.0.1:{port}", *options, str(folder)]
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(100):
         try:

@@ -24,7 +24,7 @@ def register(app: Flask) -> None:
     @app.errorhandler(ClosedloopError)
     def ours(error: ClosedloopError) -> Response:
         if error.status >= 500:
-            get_logger().warning("request failed", path=request.path, reason=str(error))
+            get_logger().warning("request failed", path=request.path, reason=error.explained())
         return _answer(str(error), error.code, error.status)
 
     @app.errorhandler(HTTPException)

@@ -14,10 +14,11 @@ from closedloop.errors import ClosedloopError
 from closedloop.inference import Inference
 from closedloop.settings import Settings
 from closedloop.storage import Stores, answers, asking, open_stores
-from closedloop.storage.objects import BUCKETS
+from closedloop.storage.objects import BUCKETS, TRACKING
 
 LEAST_FREE = 2**30
 MOST_SKEW = 10.0  # s
+PROBE = f"{TRACKING}/doctor.txt"
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,13 @@ def _records(stores: Stores, now: dt.datetime) -> str:
 
 def _store(stores: Stores) -> str:
     stores.objects.check(*BUCKETS)
+    stores.objects.put(PROBE, b"")  # a full store reads well
+    stores.objects.remove(PROBE)
     url = stores.objects.endpoint_url
     response = httpx.get(url, timeout=5, trust_env=False)  # refused for want of a key, but its headers tell
-    return f"{url}, {response.headers.get('server', 'S3')}, all buckets open to this key{_clock(response)}"
+    return (
+        f"{url}, {response.headers.get('server', 'S3')}, all buckets open to this key, and not full{_clock(response)}"
+    )
 
 
 def _label_studio(settings: Settings) -> str:

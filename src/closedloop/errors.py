@@ -57,7 +57,7 @@ class DatabaseAway(ClosedloopError):
 
 
 class StoreAway(ClosedloopError):
-    """The picture store does not answer, so nothing was kept. Try again in a moment; `closedloop doctor` says more."""
+    """The picture store is away or full, so nothing was kept. Try again in a moment; `closedloop doctor` says more."""
 
     code = "store_away"
     status = 503

@@ -197,7 +197,8 @@ class LabelStudio:
         except httpx.HTTPError as error:
             raise LabelStudioAway(url=self.url, reason=type(error).__name__) from None
         except ApiError as error:
-            reason = f"it said {error.status_code}: {str(error.body)[:500]}"
+            said = "" if "<html" in str(error.body) else f": {str(error.body)[:500]}"  # a page of Django's says nothing
+            reason = f"it said {error.status_code}{said}"
             if error.status_code in (401, 403, 502, 503, 504):
                 raise LabelStudioAway(url=self.url, reason=reason) from None
             raise LabelStudioRefused(reason=reason) from None
