@@ -90,15 +90,19 @@ def simulated_months(months: int, a_day: float, skill: float, answered: float):
         place = np.arange(len(day)) - (np.cumsum(per_day) - per_day)[day]
         drawn = np.zeros(len(day), dtype=bool)
         drawn[order] = place < size[day]
-        probability = (size / per_day)[day]
-        yield right, stratum, drawn, probability, random.random(len(day)) < answered
+        yield right, stratum, drawn, day, size / per_day, random.random(len(day)) < answered
 
 
-def grouped(right, names, probability):
-    """Groups by (name, probability)."""
-    keys, of = np.unique(np.stack([names, probability], axis=1), axis=0, return_inverse=True)
-    answers, hits = np.bincount(of.ravel()), np.bincount(of.ravel(), weights=right)
-    return [Group(STRATA[int(name)], p, int(n), int(k)) for (name, p), n, k in zip(keys, answers, hits, strict=True)]
+def grouped(right, known, stratum, day, per_day):
+    """The known answers as groups: the rest by day, since each day has its own probability."""
+    rest = known & (stratum == 0)
+    answers = np.bincount(day[rest], minlength=30)
+    hits = np.bincount(day[rest], weights=right[rest], minlength=30)
+    groups = [Group("rest", *row) for row in zip(per_day.tolist(), answers.tolist(), hits.tolist(), strict=True)]
+    for number, name in enumerate(STRATA[1:], 1):
+        of = known & (stratum == number)
+        groups.append(Group(name, 1.0, int(of.sum()), int(right[of].sum())))
+    return groups
 
 
 @pytest.mark.parametrize(("a_day", "skill", "answered"), [(100, 0.9, 0.9), (20, 1.2, 0.6)])
@@ -106,13 +110,10 @@ def test_a_thousand_months_are_covered_and_the_other_queues_narrow_the_interval(
     (right, *_) = next(simulated_months(1, 40_000, skill, answered))
     truth = right.mean()
     covered, widths, narrower = 0, 0.0, 0.0
-    for right, stratum, drawn, probability, answer in simulated_months(1000, a_day, skill, answered):
-        asked = ((stratum > 0) | drawn) & answer
-        weights = np.where(stratum > 0, 1.0, probability)
+    for right, stratum, drawn, day, per_day, answer in simulated_months(1000, a_day, skill, answered):
         pictures = {name: int((stratum == number).sum()) for number, name in enumerate(STRATA)}
-        both = weighted_share(pictures, grouped(right[asked], stratum[asked], weights[asked]))
-        alone = drawn & answer
-        sample = weighted_share({"rest": len(right)}, grouped(right[alone], 0 * stratum[alone], probability[alone]))
+        both = weighted_share(pictures, grouped(right, ((stratum > 0) | drawn) & answer, stratum, day, per_day))
+        sample = weighted_share({"rest": len(right)}, grouped(right, drawn & answer, 0 * stratum, day, per_day))
         assert both is not None
         assert sample is not None
         covered += both.low <= truth <= both.high
