@@ -141,6 +141,7 @@ class LabelStudio:
                 self._client.projects.update(id=number, model_version=MODEL_VERSION)
 
     def _heal(self, storage_id: int | None) -> None:
+        # On Postgres a storage that says it is queued or in progress is never synced again; on SQLite it is.
         self._send("PATCH", f"api/storages/s3/{storage_id}", {"status": "initialized"})
 
     def changed_since(self, number: int, since: dt.datetime | None) -> Iterator[TaskAnswers]:

@@ -21,7 +21,13 @@ from demo.people import Visitor, digits
 from tests.stack import keys
 from tests.stack.counts import kept, settled_contents
 from tests.stack.crowd import PROJECT, SEED, Acknowledged, Crowd
-from tests.stack.faults import check_fence, check_secrets_are_named, check_wrong_password, restarts
+from tests.stack.faults import (
+    check_fence,
+    check_secrets_are_named,
+    check_wrong_password,
+    leave_syncs_half_way,
+    restarts,
+)
 from tests.stack.meanwhile import meanwhile
 from tests.stack.stack import IMAGES, Stack, status
 
@@ -106,6 +112,7 @@ def turn(stack: Stack, other: Stack) -> None:
     with step("two annotators answer, a release goes live, while containers are killed"), restarts(stack, 12, 20):
         release = crowd.answer_until_released()
     print(f"  {release} answers, learnt from {crowd.taken.answers} answers or fewer")
+    leave_syncs_half_way(stack)
     with step("60 pictures more, flagged and relabelled, while containers are killed"), restarts(stack, 3, 6):
         crowd.send_many(60, react=True)
     with step("a trainer that was paused wakes up too late and releases nothing"):

@@ -61,6 +61,14 @@ def check_wrong_password(stack: Stack) -> None:
     stack.compose("up", "-d", "--wait")
 
 
+def leave_syncs_half_way(stack: Stack) -> None:
+    """Put Label Studio's storages into the state in which a sync that was killed leaves them for ever on Postgres."""
+    meta = '{"attempts": 1, "time_queued": "2026-01-01 00:00:00+00:00"}'
+    query = f"UPDATE io_storages_s3importstorage SET status = 'in_progress', meta = '{meta}'"
+    said = stack.compose("exec", "-T", "postgres", "psql", "-U", "postgres", "-XAt", "labelstudio", "-c", query)
+    assert said.strip() != "UPDATE 0", "Label Studio has no storages"
+
+
 def check_fence(stack: Stack, crowd: Crowd) -> None:
     """Freeze the container that trains; the other one takes over, and the first releases nothing when it wakes up."""
     before = releases(stack)
