@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from closedloop.errors import ClosedloopError
+from closedloop.estimates import Estimate
 from closedloop.logs import configure_logs
 from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, check_secrets, load_settings
@@ -264,6 +266,37 @@ def releases(project: str, as_json: AsJson = False) -> None:
             for row in rows
         ]
         _print(as_json, {"project": project, "releases": rows}, "\n".join(lines) or "No release yet.")
+
+
+@app.command()
+def accuracy(
+    project: str, days: Annotated[int, typer.Option(help="How far back.", min=1)] = 30, as_json: AsJson = False
+) -> None:
+    """How often the model was right on what visitors sent, by release, from what annotators said."""
+    from closedloop import production
+    from closedloop import project as projects
+
+    with _faults(as_json):
+        _, stores = _opened()
+        record = production.record(stores, projects.get(stores, project), now() - dt.timedelta(days=days))
+        by_release = {"all": record.standing()} | {
+            release: record.standing(lambda cell, release=release: cell.release == release)
+            for release in sorted({cell.release for cell in record.pictures})
+        }
+        lines = [f"{project}, the last {days} days. {production.METHOD}"]
+        for name, standing in by_release.items():
+            lines.append(f"{name}: {standing.pictures} pictures answered")
+            lines.append(f"  random sample  {_estimate(standing.sample)}")
+            lines.append(f"  weighted       {_estimate(standing.weighted)}")
+        body = {"project": project, "days": days, "method": production.METHOD}
+        standings = {name: asdict(standing) for name, standing in by_release.items()}
+        _print(as_json, {**body, "accuracy": standings}, "\n".join(lines))
+
+
+def _estimate(of: Estimate | None) -> str:
+    if of is None:
+        return "not known yet: annotators have answered too little"
+    return f"{of.share:.3f} ({of.low:.3f}-{of.high:.3f}), {of.answers} answers"
 
 
 @app.command()
