@@ -1,8 +1,10 @@
 """Puts the pages together: settings, stores, error answers, headers, health."""
 
+import re
 import time
 
 from flask import Flask, Response, g, request
+from markupsafe import Markup, escape
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from werkzeug.exceptions import NotFound
 
@@ -50,6 +52,7 @@ def create_app(settings: Settings) -> Flask:
     seconds = Histogram("closedloop_upload_seconds", "Seconds from a taken picture to its page.", registry=registry)
     app.register_blueprint(upload.pages)
     app.register_blueprint(feedback.pages)
+    app.template_filter("commands")(commands)
     errors.register(app)
 
     @app.before_request
@@ -90,3 +93,8 @@ def create_app(settings: Settings) -> Flask:
         return Response(text, content_type=kind)
 
     return app
+
+
+def commands(text: str) -> Markup:
+    """A sentence as HTML, with what stands between backticks set as a command."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704

@@ -31,7 +31,7 @@ def register(app: Flask) -> None:
     def http(error: HTTPException) -> Response:
         status = error.code or 500
         if status == 413:
-            return ours(UploadTooLarge(limit_mib=MAX_BYTES // 2**20))
+            return ours(UploadTooLarge(limit_mb=MAX_BYTES // 10**6))
         code, text = _TEXTS.get(status, ("bad_request" if status < 500 else "error", error.description or error.name))
         answer = _answer(text, code, 400 if status == 431 else status)
         answer.headers.extend(h for h in error.get_headers() if h[0] in ("Allow", "Location", "Retry-After"))

@@ -51,7 +51,7 @@ class _ErrorTask(waitress.task.ErrorTask):
         status = error.code if error.code in (400, 413, 500) else 400
         text = f"The request was refused: {error.reason} ({error.body})."
         if status == 413:
-            text = str(UploadTooLarge(limit_mib=MAX_BYTES // 2**20))
+            text = str(UploadTooLarge(limit_mb=MAX_BYTES // 10**6))
         if "HX_REQUEST" in request.headers:  # the page puts what it gets where the answer would stand
             kind, body = "text/html; charset=utf-8", self._fragment(text)
         else:

@@ -194,14 +194,14 @@ async def _body(request: Request) -> bytes:
     """The request's body, never more than the limit in memory."""
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > MAX_BODY:
-        raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
+        raise UploadTooLarge(limit_mb=MAX_BODY // 10**6)
     chunks, size = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > MAX_BODY:
-                    raise UploadTooLarge(limit_mib=MAX_BODY // 2**20)
+                    raise UploadTooLarge(limit_mb=MAX_BODY // 10**6)
                 chunks.append(chunk)
     except TimeoutError:
         raise BadRequest(reason=f"the picture was not whole after {BODY_SECONDS} s") from None

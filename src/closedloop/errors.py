@@ -167,7 +167,7 @@ class EmptyUpload(ClosedloopError):
 
 
 class UploadTooLarge(ClosedloopError):
-    """The upload is larger than {limit_mib} MiB. Make the picture smaller and send it again."""
+    """The upload is larger than {limit_mb} MB. Make the picture smaller and send it again."""
 
     code = "too_large"
     status = 413

@@ -82,7 +82,7 @@ def accept(data: bytes) -> Picture:
     if not data:
         raise EmptyUpload
     if len(data) > MAX_BYTES:
-        raise UploadTooLarge(limit_mib=MAX_BYTES // 2**20)
+        raise UploadTooLarge(limit_mb=MAX_BYTES // 10**6)
     with _DECODING:
         picture = _to_rgb(_open(data))
         buffer = io.BytesIO()

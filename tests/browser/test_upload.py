@@ -67,6 +67,7 @@ def test_flagging_an_answer(page, file):
     flag.click()
     expect(page.locator("#answer")).to_contain_text("Thank you for your feedback!")
     expect(page.get_by_title("Flag incorrect label")).to_have_count(0)
+    expect(answer.get_by_label("You flagged this label")).to_be_focused()  # who works by keyboard stays where he was
 
 
 def test_the_former_answer_is_gone_while_a_new_picture_is_looked_at(page, file):
@@ -87,6 +88,7 @@ def test_saying_what_it_is_by_keyboard(page, file):
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#answer")).to_contain_text("You said: square")
+    expect(page.get_by_role("button", name="Save")).to_be_focused()
 
 
 def test_what_is_no_picture_is_said_plainly_and_the_next_works(page, file, tmp_path):

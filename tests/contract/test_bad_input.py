@@ -204,7 +204,7 @@ def test_a_browser_hears_why_its_upload_is_too_large(web: Service, header: dict[
         for _ in range(40):
             connection.sendall(bytes(2**20))
         answer = read(connection)
-    assert b"larger than 10 MiB" in answer.body
+    assert b"larger than 10 MB" in answer.body
     assert (answer.status, b'role="alert"' in answer.body) == (413, bool(header))
     assert header or answer.says(413, "too_large")
 

@@ -133,9 +133,40 @@ class TestObjects:
             with pytest.raises(StoreAway):
                 objects.get("production/x")
             thread.join()
-        assert len(asked) <= 3  # once to write, twice to read: each time somebody waits
+        assert len(asked) <= 5  # once to write, four times to read: each time somebody waits
         for connection in asked:
             connection.close()
+
+    @pytest.mark.timeout(60)
+    @pytest.mark.parametrize("breaks", [1, 100])
+    def test_an_answer_that_breaks_off_is_asked_for_again(self, breaks: int) -> None:
+        asked = []
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(2)
+
+            def answer() -> None:
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        connection, _ = server.accept()
+                        with connection:
+                            request = connection.recv(65536)
+                            if request.startswith(b"HEAD"):
+                                connection.sendall(head)
+                                continue
+                            asked.append(request)
+                            connection.sendall(head + (b"wh" if len(asked) <= breaks else b"whole"))
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            objects = Objects(f"http://127.0.0.1:{server.getsockname()[1]}", KEY, SECRET)
+            if breaks == 1:
+                assert objects.get("models/x") == b"whole"
+            else:
+                with pytest.raises(StoreAway):
+                    objects.get("models/x")
+            thread.join()
+        assert 2 <= len(asked) <= 4
 
     def test_wrong_keys_are_refused(self, objects: Objects, s3: tuple[str, Path]) -> None:
         stranger = Objects(s3[0], KEY, "wrong")

@@ -21,6 +21,7 @@ from honcho.process import Popen, Process
 LONGEST_WAIT = 30.0  # s between two starts of a part that keeps dying
 STEADY = 60.0  # s after which a part counts as having run well
 KILL_AFTER = 5.0  # s between the request to end and the end
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG_BYTES = 10 * 2**20
 Attention = Callable[[str, bool], None]  # a line for the terminal, and whether it is urgent (a part died)
 _PR_SET_PDEATHSIG = 1
@@ -36,8 +37,9 @@ class _Part(Process):
         self._events = events
         if ignore_signals:
             # Handlers, not SIG_IGN: the part would inherit that and could not be ended.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in ENDINGS:
                 signal.signal(number, lambda *_: None)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
         parent = os.getppid()
         threading.Thread(target=self._watch, args=(parent,), daemon=True).start()
         wait = 1.0
@@ -95,6 +97,14 @@ class Supervisor(Manager):
         """Run the parts until they are to end: Ctrl-C, SIGTERM, or a terminal that was closed."""
         signal.signal(signal.SIGHUP, lambda *_: self.terminate())
         super().loop()
+
+    def _start(self) -> None:
+        # A fork has the handlers of this process until it sets its own, and must not act on them: nothing comes before.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+        try:
+            super()._start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
     def terminate(self) -> None:
         """End all parts, none of which is started again."""

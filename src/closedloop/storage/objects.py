@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import s3fs
 from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.exceptions import FSTimeoutError
@@ -17,7 +18,7 @@ PRODUCTION = "production"
 LABEL_STUDIO = "labelstudio"
 TRACKING = "tracking"
 MODELS = "models"
-PATIENCE = 10.0  # s that the store may say nothing, twice where it is read; then it is away: a page waits for this
+PATIENCE = 10.0  # s until a store that does not answer is away: a page waits for this. What reads, tries again
 SLOWEST = 500_000  # bytes/s at which it must take what is written
 BUCKETS = (PRODUCTION, LABEL_STUDIO, TRACKING, MODELS)
 
@@ -50,7 +51,7 @@ class Objects:
                 "retries": {"total_max_attempts": 2},
             },
         )
-        self._fs.retries = 1  # or s3fs would repeat what botocore has repeated, and a visitor wait for minutes
+        self._fs.retries = 2  # where an answer breaks off; by default s3fs repeats five times what botocore repeats
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Objects":
@@ -74,16 +75,12 @@ class Objects:
 
     def _write(self, key: str, data: Any) -> None:
         # No time-out of botocore's holds while the server has not said "100 Continue" or does not read the body.
-        limit = self._patience + len(data) / SLOWEST
-        try:
-            self._fs.pipe_file(key, data, timeout=limit)
-        except FSTimeoutError:
-            raise TimeoutError(f"{key} was not taken within {limit:.0f} s") from None
+        self._fs.pipe_file(key, data, timeout=self._patience + len(data) / SLOWEST)
 
     def exists(self, key: str) -> bool:
         """Whether there is an object at this key. Raises StoreAway."""
         with _away_said_plainly():
-            return self._fs.exists(key)
+            return self._fs.exists(key, timeout=self._patience)
 
     def move(self, source: str, target: str) -> None:
         """Copy an object, then remove the first. Killed in between, both are there. Raises StoreAway."""
@@ -123,7 +120,7 @@ class Objects:
         with _away_said_plainly():
             for bucket in buckets:
                 try:
-                    self._fs.call_s3("get_bucket_location", Bucket=bucket)
+                    self._fs.call_s3("get_bucket_location", Bucket=bucket, timeout=self._patience)
                 except FileNotFoundError as error:
                     raise StoreAway from OSError(f"the bucket {bucket} is missing: {error}")
 
@@ -134,5 +131,7 @@ def _away_said_plainly() -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
+    except FSTimeoutError:
+        raise StoreAway from TimeoutError("it did not answer in time")
+    except (BotoCoreError, ClientError, aiohttp.ClientError, OSError, TimeoutError) as error:
         raise StoreAway from error
