@@ -48,7 +48,11 @@ doctor: ## Look at every part of the running installation: of the stack in Docke
 	@if [ -e .env ] && docker compose version >/dev/null 2>&1 && ! docker compose config -q; then \
 	  echo "✗ .env or docker-compose.yaml cannot be read: the line above says where. Mend it and try again." >&2; exit 1; fi
 	@if [ -n "$$(docker compose ps -q 2>/dev/null)" ]; then exec docker compose run --rm -T --no-deps cli doctor; \
-	else $(MAKE) --no-print-directory install && exec $(BIN)/closedloop doctor; fi
+	elif [ -n "$$(docker compose ps -aq 2>/dev/null)" ]; then \
+	  docker compose logs --no-log-prefix --tail 5 secrets buckets setup; \
+	  echo "✗ The stack is made and does not run. Start it with: docker compose up -d --wait" >&2; exit 1; \
+	elif [ -x $(BIN)/closedloop ]; then exec $(BIN)/closedloop doctor; \
+	else echo "✗ Nothing runs here. Start it with make run, or on a server with: docker compose up -d --wait" >&2; exit 1; fi
 
 secrets: ## Fill every empty secret of .env with a random value (docker compose).
 	@$(PYTHON) -m scripts.make_secrets

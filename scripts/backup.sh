@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.."
 to=${1:-backups/$(date -u +%Y-%m-%dT%H-%M-%SZ)}
 to=${to%/}
 [ ! -e "$to" ] || { echo "$to is there already: name another folder, or remove it." >&2; exit 1; }
-[ -n "$(docker compose ps -q --status running postgres)" ] || { echo "The stack does not run: docker compose up -d --wait" >&2; exit 1; }
+for part in postgres minio label-studio; do
+  [ -n "$(docker compose ps -q --status running "$part")" ] || { echo "$part does not run: docker compose up -d --wait" >&2; exit 1; }
+done
 umask 077
 partial=$to.partial
 rm -rf "$partial" && mkdir -p "$partial/objects"
@@ -22,7 +24,7 @@ for database in closedloop labelstudio; do
 done
 docker compose run --rm -T --no-deps -v "$(realpath "$partial/objects"):/copy" buckets /setup/copy.sh from-store
 echo "✓ buckets: $(find "$partial/objects" -type f | wc -l) objects, $(du -sh "$partial/objects" | cut -f1)"
-docker compose exec -T label-studio tar -C /data --exclude=./.env -cf - . >"$partial/label-studio.tar" || [ $? = 1 ] # a file grew
+docker compose exec -T label-studio sh -c 'tar -C /data --exclude=./.env -cf - . || [ $? = 1 ]' >"$partial/label-studio.tar" # 1: a file grew
 echo "✓ Label Studio's files: $(du -h "$partial/label-studio.tar" | cut -f1)"
 git rev-parse HEAD >"$partial/version" 2>/dev/null || true
 cp .env "$to.secrets.env"

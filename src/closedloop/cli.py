@@ -120,7 +120,8 @@ def doctor(as_json: AsJson = False) -> None:
     """Look at every part and say what is wrong and what to do."""
     from closedloop.doctor import examine
 
-    findings = examine(load_settings(), now())
+    with _faults(as_json):
+        findings = examine(load_settings(), now())
     well = all(finding.ok for finding in findings)
     if as_json:
         out.print_json(json.dumps({"ok": well, "findings": [finding.as_json() for finding in findings]}))

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 
 from closedloop import installations
-from closedloop.errors import ClosedloopError
+from closedloop import project as projects
+from closedloop.errors import ClosedloopError, UnknownProject
 from closedloop.inference import Inference
 from closedloop.settings import Settings
 from closedloop.storage import Stores, answers, asking, open_stores
@@ -54,6 +55,7 @@ def examine(settings: Settings, now: dt.datetime) -> list[Finding]:
         _look("sampler", lambda: _service(sampler)),
         _look("trainer", lambda: _service(trainer)),
         _look("pages", lambda: _service(pages)),
+        _look("project", lambda: _project(settings, stores)),
         _look("encoder", lambda: _encoder(stores)),
         _look("outbox", lambda: _outbox(stores)),
         _look("collected objects", lambda: _problems(stores)),
@@ -125,6 +127,8 @@ def _service(base: str) -> str:
             f"it does not answer at {url} ({type(error).__name__}). Start it with `make run`, or on a server with "
             "`docker compose up -d --wait`; if it runs, its log says more (var/logs, `docker compose logs`)."
         ) from None
+    if response.status_code in (502, 504):
+        raise _Unwell(f"{base} is reached, but what is behind it does not answer.")
     try:
         said = response.json()
     except ValueError:
@@ -132,6 +136,13 @@ def _service(base: str) -> str:
     if response.status_code != 200:
         raise _Unwell(said.get("error", response.text[:300]))
     return f"{base}, version {said['version']}{_clock(response)}"
+
+
+def _project(settings: Settings, stores: Stores) -> str:
+    try:
+        return f"`GET /` shows {projects.get(stores, settings.closedloop_default_project).id}"
+    except UnknownProject as error:
+        raise _Unwell(f"{error} CLOSEDLOOP_DEFAULT_PROJECT names it, and `GET /` shows it.") from None
 
 
 def _clock(response: httpx.Response) -> str:

@@ -36,8 +36,14 @@ class MissingSetting(ClosedloopError):
     code = "missing_setting"
 
 
+class InvalidSetting(ClosedloopError):
+    """These settings cannot be used: {faults}. Correct them in .env or in the environment, and start again."""
+
+    code = "invalid_setting"
+
+
 class WeakSecrets(ClosedloopError):
-    """These secrets will not do: {faults}. Empty them in .env and run `make secrets`, then start again."""
+    """These secrets will not do: {faults}. Empty the weak ones in .env, run `make secrets`, and start again."""
 
     code = "weak_secrets"
 

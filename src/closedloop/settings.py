@@ -2,12 +2,13 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from closedloop.errors import MissingSetting, WeakSecrets
+from closedloop.errors import InvalidSetting, MissingSetting, WeakSecrets
 
 GENERATED = "(make secrets)"  # marks in `.env.example` what `scripts/make_secrets.py` fills
 
@@ -42,7 +43,9 @@ class Settings(BaseSettings):
     closedloop_inference_budget: float = Field(
         3.0, gt=0, description="Seconds that a page waits for an answer before the picture is kept for later."
     )
-    closedloop_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    closedloop_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="DEBUG, INFO, WARNING or ERROR."
+    )
     s3_endpoint_url: str = Field("", description="The S3 store of pictures, tasks and releases.")
     aws_access_key_id: str = Field(
         "", description="Its access key; in Docker the command line's, of 20 characters at most."
@@ -128,14 +131,19 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the settings: the environment before `.env`, and the keys of `$CLOSEDLOOP_HOME/secrets.env` before both.
 
-    Those keys belong to the store and the Label Studio below that home, whatever else a shell exports.
+    Those keys belong to the store and the Label Studio below that home, whatever else a shell exports. Raises
+    InvalidSetting, which names what cannot be used.
     """
-    home = Settings(_env_file=".env").home  # type: ignore[call-arg]
-    own = {name.lower(): value for name, value in dotenv_values(home / "secrets.env").items() if value}
-    return Settings(_env_file=".env", **own)  # type: ignore[call-arg]
+    try:
+        home = Settings(_env_file=".env").home  # type: ignore[call-arg]
+        own = {name.lower(): value for name, value in dotenv_values(home / "secrets.env").items() if value}
+        return Settings(_env_file=".env", **own)  # type: ignore[call-arg]
+    except ValidationError as error:
+        faults = [f"{str(fault['loc'][0]).upper()} ({fault['msg']})" for fault in error.errors()]
+        raise InvalidSetting(faults=", ".join(faults)) from None
 
 
-WEAK = frozenset({"minioadmin", "change-me", "changeme", "password", "labelstudio", "closedloop"})
+WEAK = ("minioadmin", "change-me", "changeme", "password", "labelstudio", "closedloop")
 SHORTEST = 12  # characters of a secret
 
 
@@ -152,8 +160,8 @@ def check_secrets(settings: Settings) -> None:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if not text:
             faults.append(f"{name.upper()} is missing")
-        elif any(known in text.lower() for known in WEAK):
-            faults.append(f"{name.upper()} is a value that everyone knows")
+        elif known := next((one for one in WEAK if one in text.lower() and len(text) - len(one) < SHORTEST), None):
+            faults.append(f'{name.upper()} is a value that everyone knows ("{known}" and little else)')
         elif len(text) < SHORTEST:
             faults.append(f"{name.upper()} has fewer than {SHORTEST} characters")
     for name, longest in (("aws_access_key_id", 20), ("label_studio_api_key", 40)):
