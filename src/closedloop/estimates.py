@@ -52,6 +52,7 @@ def weighted_share(pictures: Mapping[str, int], groups: Iterable[Group]) -> Esti
     24:193); for the variance, half an answer of each kind is added to a stratum: three right of three is no certainty.
 
     With one stratum and one probability this is the Wilson interval. None while a stratum with pictures has no answer.
+    Raises KeyError for answers in a stratum that has no pictures.
     """
     of_stratum: dict[str, list[Group]] = {name: [] for name, count in pictures.items() if count}
     for group in groups:

@@ -69,14 +69,13 @@ class Record:
         for cell, count in pictures.items():
             strata[cell.stratum] += count
         everything = {REST: strata.total()}
-        drawn = (Group(REST, one.drawn, 1, one.right) for one in known if one.drawn is not None)
-        asked = (
-            Group(one.cell.stratum, 1.0 if one.cell.stratum != REST else one.drawn or 1.0, 1, one.right)
-            for one in known
-            if one.cell.stratum != REST or one.drawn is not None
-        )
+        drawn = [(one.cell.stratum, Group(REST, one.drawn, 1, one.right)) for one in known if one.drawn is not None]
+        for_a_reason = [Group(one.cell.stratum, 1.0, 1, one.right) for one in known if one.cell.stratum != REST]
+        of_the_rest = [group for stratum, group in drawn if stratum == REST]
         return Standing(
-            strata.total(), weighted_share(everything, _together(drawn)), weighted_share(strata, _together(asked))
+            strata.total(),
+            weighted_share(everything, _together(group for _, group in drawn)),
+            weighted_share(strata, _together([*for_a_reason, *of_the_rest])),
         )
 
 

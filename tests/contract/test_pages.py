@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from flask_app.__main__ import create_server, serve
+from flask_app.app import commands
 
 from tests.contract.conftest import Backend, Service
 
@@ -177,3 +178,7 @@ def test_a_request_under_way_is_answered_when_the_process_is_told_to_stop() -> N
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
     server.task_dispatcher.shutdown()
+
+
+def test_commands_in_a_sentence_are_set_as_code_and_nothing_else_is_html() -> None:
+    assert commands("Try `a<b` & <i>go</i>.") == "Try <code>a&lt;b</code> &amp; &lt;i&gt;go&lt;/i&gt;."

@@ -21,6 +21,7 @@ def stack(**secrets: str) -> Settings:
         ("", "is missing"),
         ("k3", "has fewer than 12 characters"),
         ("minioadmin", 'is a value that everyone knows ("minioadmin" and little else)'),
+        ("minioadminMinioAdminminioadmin", 'is a value that everyone knows ("minioadmin" and little else)'),
         ("My-Password-1", 'is a value that everyone knows ("password" and little else)'),
     ],
 )
