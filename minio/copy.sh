@@ -1,5 +1,5 @@
 #!/bin/sh
-# Copies every bucket from the store to /copy, or back. What is there already is not copied again.
+# Copies every bucket from the store to /copy, or back; thumbnails are made again. What is there is not copied again.
 set -eu
 printf '%s\n%s\n' "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" | mc --quiet alias set store http://minio:9000 >/dev/null
 for bucket in production labelstudio tracking models; do

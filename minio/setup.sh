@@ -4,7 +4,7 @@
 set -eu
 cd /setup
 printf '%s\n%s\n' root "$MINIO_ROOT_PASSWORD" | mc --quiet alias set store http://minio:9000 >/dev/null
-for bucket in production labelstudio tracking models; do
+for bucket in production labelstudio tracking models thumbnails; do
   mc --quiet mb --ignore-existing "store/$bucket"
 done
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from scripts.env_file import read_env
 
 PARTS = (  # part, service, its port inside, the names in .env of user and password
-    ("pages", "front", 5000, None, None),
+    ("pages", "front", 5000, "CLOSEDLOOP_OWNER_EMAIL", "CLOSEDLOOP_OWNER_PASSWORD"),
     ("Label Studio", "label-studio", 8080, "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"),
-    ("pages by TLS", "proxy", 443, "PROXY_USER", None),
+    ("pages by TLS", "proxy", 443, "CLOSEDLOOP_OWNER_EMAIL", "CLOSEDLOOP_OWNER_PASSWORD"),
     ("inference", "open", 8000, None, None),
     ("S3 store", "open", 9000, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     ("MinIO's console", "open", 9001, "root", "MINIO_ROOT_PASSWORD"),

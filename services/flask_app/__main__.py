@@ -22,8 +22,15 @@ MAX_HEADER = 32 * 1024
 DRAIN_SECONDS = 10
 
 
-def create_server(app: Any, host: str, port: int, sockets: dict[int, Any]) -> Any:
-    """The server, listening but not running; `sockets` will hold what it listens on and talks through."""
+def create_server(app: Any, host: str, port: int, sockets: dict[int, Any], proxies: int = 0) -> Any:
+    """The server, listening but not running; `sockets` will hold what it listens on and talks through.
+
+    `proxies` is how many stand before it: what their headers say of the client is believed, and nobody else's.
+    """
+    believed: dict[str, Any] = {}
+    if proxies:
+        told = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
+        believed = {"trusted_proxy": "*", "trusted_proxy_count": proxies, "trusted_proxy_headers": told}
     server = waitress.server.create_server(
         app,
         map=sockets,
@@ -36,6 +43,8 @@ def create_server(app: Any, host: str, port: int, sockets: dict[int, Any]) -> An
         max_request_body_size=MAX_BODY,
         max_request_header_size=MAX_HEADER,
         ident=None,
+        clear_untrusted_proxy_headers=True,
+        **believed,
     )
     # A name that stands for several addresses (localhost) gives a listener for each.
     for one in listeners(sockets):
@@ -69,7 +78,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     sockets: dict[int, Any] = {}
-    server = create_server(create_app(settings), settings.closedloop_bind, settings.closedloop_web_port, sockets)
+    bind, port, proxies = settings.closedloop_bind, settings.closedloop_web_port, settings.closedloop_proxies
+    server = create_server(create_app(settings), bind, port, sockets, proxies)
     get_logger().info("serving", address=f"http://{settings.closedloop_bind}:{settings.closedloop_web_port}")
     serve(sockets, stopping)
     server.task_dispatcher.shutdown()

@@ -1,22 +1,27 @@
-"""Puts the pages together: settings, stores, error answers, headers, health."""
+"""Puts the pages together: settings, stores, rights, error answers, headers, health."""
 
+import datetime as dt
+import hashlib
 import re
 import time
+from pathlib import Path
 
 from flask import Flask, Response, g, request
+from flask_compress import Compress
 from markupsafe import Markup, escape
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from werkzeug.exceptions import NotFound
 
 from closedloop import gauges, health
-from closedloop.errors import CrossSite
+from closedloop.errors import BadRequest, CrossSite
 from closedloop.image import MAX_BYTES
 from closedloop.inference import Inference
 from closedloop.logs import REQUEST_ID_HEADER, bind_request_id
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
 from closedloop.storage.objects import PRODUCTION
-from flask_app import context, errors, feedback, upload
+from flask_app import context, dashboard, errors, feedback, images, project_pages, rights, sign_in, upload
+from flask_app.texts import text
 
 MAX_BODY = MAX_BYTES + 64 * 1024  # the picture and what multipart puts around it
 HEADERS = {
@@ -30,7 +35,7 @@ HEADERS = {
 
 
 def create_app(settings: Settings) -> Flask:
-    """The application of one installation."""
+    """The application of one installation. Raises MissingSetting where the key of its cookies is missing."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -50,10 +55,6 @@ def create_app(settings: Settings) -> Flask:
     }
     answered = Counter("closedloop_responses_total", "Responses.", ["method", "status"], registry=registry)
     seconds = Histogram("closedloop_upload_seconds", "Seconds from a taken picture to its page.", registry=registry)
-    app.register_blueprint(upload.pages)
-    app.register_blueprint(feedback.pages)
-    app.template_filter("commands")(commands)
-    errors.register(app)
 
     @app.before_request
     def begin() -> None:
@@ -66,11 +67,24 @@ def create_app(settings: Settings) -> Flask:
             raise CrossSite
         if "\0" in request.path:  # no name has one, and Postgres refuses to look for it
             raise NotFound
+        typed = request.values if request.mimetype == "application/x-www-form-urlencoded" else request.args
+        if request.blueprint != "feedback" and any("\0" in value for value in typed.values()):  # which looks itself
+            raise BadRequest(reason="no text has the character NUL in it")
+
+    rights.register(app, settings)
+    for room in (upload, feedback, sign_in, dashboard, images, project_pages):
+        app.register_blueprint(room.pages)
+    errors.register(app)
+    _dress(app)
 
     @app.after_request
     def finish(response: Response) -> Response:
         response.headers.update(HEADERS)
         response.headers[REQUEST_ID_HEADER] = g.get("request_id", "")
+        if request.endpoint == "static":
+            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"  # its address has its digest
+        elif "Cache-Control" not in response.headers:
+            response.headers["Cache-Control"] = "no-store"
         answered.labels(
             request.method if request.method in ("GET", "HEAD", "POST") else "other", response.status_code
         ).inc()
@@ -89,12 +103,50 @@ def create_app(settings: Settings) -> Flask:
 
     @app.get("/metrics")
     def metrics() -> Response:
-        text, kind = health.metrics_text(registry)
-        return Response(text, content_type=kind)
+        exposed, kind = health.metrics_text(registry)
+        return Response(exposed, content_type=kind)
 
     return app
 
 
-def commands(text: str) -> Markup:
+def _dress(app: Flask) -> None:
+    """What templates speak with, and the files that go with them."""
+    app.config["COMPRESS_MIMETYPES"] = ["text/css", "text/javascript", "application/javascript", "image/svg+xml"]
+    Compress(app)
+    app.jinja_env.globals.update(t=text, signed_in=rights.signed_in)
+    app.jinja_env.filters.update(commands=commands, percent=percent, number=number, moment=moment, age=dashboard.age)
+    app.jinja_options["autoescape"] = True
+    digests: dict[str, str] = {}
+
+    @app.url_defaults
+    def digest(endpoint: str, values: dict[str, str]) -> None:
+        if endpoint == "static":
+            name = values["filename"]
+            if name not in digests:
+                content = Path(str(app.static_folder), name).read_bytes()
+                digests[name] = hashlib.sha256(content).hexdigest()[:12]
+            values["v"] = digests[name]
+
+
+def commands(sentence: str) -> Markup:
     """A sentence as HTML, with what stands between backticks set as a command."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share (0-1) in percent; a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def number(value: float | None) -> str:
+    """A count, with a thin space between thousands; a dash where there is none."""
+    return "–" if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def moment(when: dt.datetime | str | None) -> Markup:
+    """A moment in UTC, which the page's script turns to the visitor's own zone."""
+    if when is None:
+        return Markup("–")
+    at = dt.datetime.fromisoformat(when) if isinstance(when, str) else when
+    utc = at.astimezone(dt.UTC)
+    return Markup('<time datetime="{}">{} UTC</time>').format(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M}")

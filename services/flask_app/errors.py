@@ -1,20 +1,23 @@
 """Every error in one shape: JSON for programs, a fragment for htmx, a page for people."""
 
-from flask import Flask, Response, g, make_response, render_template, request
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, make_response, redirect, render_template, request, url_for
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
-from closedloop.errors import ClosedloopError, UploadTooLarge
+from closedloop.errors import ClosedloopError, SignInNeeded, TooManyRequests, UploadTooLarge
 from closedloop.image import MAX_BYTES
 from closedloop.logs import get_logger
 from flask_app import context
+from flask_app.texts import error_text
 
-_TEXTS = {
-    400: ("bad_request", "The request cannot be understood."),
-    404: ("not_found", "There is no page at this address."),
-    405: ("method_not_allowed", "This address does not answer to that method."),
-    415: ("unsupported_media_type", "This kind of content is not taken here."),
-    431: ("bad_request", "The request's headers are too large."),
+_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    415: "unsupported_media_type",
+    431: "bad_headers",
 }
 
 
@@ -25,36 +28,53 @@ def register(app: Flask) -> None:
     def ours(error: ClosedloopError) -> Response:
         if error.status >= 500:
             get_logger().warning("request failed", path=request.path, reason=error.explained())
-        return _answer(str(error), error.code, error.status)
+        if isinstance(error, SignInNeeded) and _is_page() and request.method == "GET":
+            return make_response(redirect(url_for("sign_in.page", next=request.full_path.rstrip("?")), 303))
+        answer = _answer(str(error), error_text(error.code, str(error), **error.details), error.code, error.status)
+        if isinstance(error, TooManyRequests):
+            answer.headers["Retry-After"] = str(error.details["seconds"])
+        return answer
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
         status = error.code or 500
         if status == 413:
             return ours(UploadTooLarge(limit_mb=MAX_BYTES // 10**6))
-        code, text = _TEXTS.get(status, ("bad_request" if status < 500 else "error", error.description or error.name))
-        answer = _answer(text, code, 400 if status == 431 else status)
+        code = _CODES.get(status, "bad_request" if status < 500 else "error")
+        text = error_text(code, error.description or error.name) if status in _CODES else error.description or ""
+        answer = _answer(text, text, code if status != 431 else "bad_request", 400 if status == 431 else status)
         answer.headers.extend(h for h in error.get_headers() if h[0] in ("Allow", "Location", "Retry-After"))
         return answer
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
         get_logger().exception("request failed", path=request.path)
-        return _answer(str(ClosedloopError()), ClosedloopError.code, 500)
+        text = str(ClosedloopError())
+        return _answer(text, error_text(ClosedloopError.code, text), ClosedloopError.code, 500)
 
 
-def _answer(text: str, code: str, status: int) -> Response:
-    has_addresses = (
-        request_ctx.url_adapter is not None
-    )  # a page has links, and a rubbish Host leaves nowhere to link to
+def _is_page() -> bool:
+    """Whether the answer goes to a person: a page has links, and a rubbish Host leaves nowhere to link to."""
+    return request_ctx.url_adapter is not None and context.is_navigation() and not context.wants_json()
+
+
+def _answer(text: str, shown: str, code: str, status: int) -> Response:
+    """`text` is for programs, `shown` for people."""
     if "HX-Request" in request.headers:
-        answer = make_response(render_template("_error.html", error=text), status)
-    elif has_addresses and context.is_navigation() and not context.wants_json():
+        answer = make_response(render_template("_error.html", error=shown), status)
+    elif _is_page():
         answer = make_response(
-            render_template("error.html", error=text, status=status, request_id=g.get("request_id", "")), status
+            render_template("error.html", error=shown, status=status, request_id=g.get("request_id", ""), back=_back()),
+            status,
         )
     else:
         answer = make_response({"ok": False, "error": text, "code": code}, status)
     if status == 503:
         answer.headers["Retry-After"] = "2"
     return answer
+
+
+def _back() -> str:
+    """The page from which a form was sent, if it is one of ours: what was typed is still in it."""
+    sent_from = urlsplit(request.referrer or "")
+    return sent_from.path if sent_from.netloc == request.host and request.method == "POST" else "/"

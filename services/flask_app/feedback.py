@@ -2,13 +2,12 @@
 
 from typing import TypeVar
 
-from flask import Blueprint, Response, jsonify, redirect, request, url_for
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from closedloop import feedback, prediction
-from closedloop import project as projects
-from closedloop.errors import BadRequest, ClosedloopError
+from closedloop import feedback
+from closedloop.errors import BadRequest, ClosedloopError, UnknownClass
 from flask_app import context, upload
 
 pages = Blueprint("feedback", __name__)
@@ -53,7 +52,17 @@ class _Label(_Flag):
 def flag() -> AnyResponse:
     """The visitor says that the answer is wrong. Saying it twice is saying it once."""
     said = _parse(_Flag)
+    upload.visited(said.prediction_id)
     feedback.flag(context.stores(), said.prediction_id, context.now())
+    return _thanks(said.prediction_id)
+
+
+@pages.post("/feedback/undo")
+def undo_flag() -> AnyResponse:
+    """The visitor flagged by mistake."""
+    said = _parse(_Flag)
+    upload.visited(said.prediction_id)
+    feedback.take_back_flag(context.stores(), said.prediction_id, context.now())
     return _thanks(said.prediction_id)
 
 
@@ -61,7 +70,28 @@ def flag() -> AnyResponse:
 def label() -> AnyResponse:
     """The visitor says what the picture shows."""
     said = _parse(_Label)
-    feedback.relabel(context.stores(), said.prediction_id, said.label, context.now())
+    made, project = upload.visited(said.prediction_id)
+    try:
+        feedback.relabel(context.stores(), said.prediction_id, said.label, context.now())
+    except UnknownClass as error:
+        if context.wants_json() or request.is_json:
+            raise
+        # Beside its field, with what was typed.
+        if "HX-Request" in request.headers:
+            return Response(upload.fragment(made, project, str(error), said.label), error.status)
+        shown = render_template(
+            "prediction.html", project=project, fragment=upload.fragment(made, project, str(error), said.label)
+        )
+        return Response(shown, error.status)
+    return _thanks(said.prediction_id)
+
+
+@pages.post("/label/undo")
+def undo_label() -> AnyResponse:
+    """The visitor named the picture by mistake."""
+    said = _parse(_Flag)
+    upload.visited(said.prediction_id)
+    feedback.take_back_label(context.stores(), said.prediction_id, context.now())
     return _thanks(said.prediction_id)
 
 
@@ -83,8 +113,7 @@ def _parse(kind: type[Fields]) -> Fields:
 
 def _thanks(prediction_id: str) -> AnyResponse:
     if "HX-Request" in request.headers:
-        made = prediction.get(context.stores(), prediction_id)
-        return Response(upload.fragment(made, projects.get(context.stores(), made.project)))
+        return Response(upload.fragment(*upload.visited(prediction_id)))
     if context.is_navigation() and not context.wants_json():
         return redirect(url_for("upload.show", prediction_id=prediction_id), 303)
     return jsonify(success=True, message=THANKS)

@@ -12,7 +12,7 @@ import numpy as np
 
 from closedloop.errors import EncoderUnavailable, UnknownProject
 from closedloop.image import decode
-from closedloop.installations import ChosenEncoder
+from closedloop.installations import ASKED_FOR, ChosenEncoder
 from closedloop.models.encoder import Encoder
 from closedloop.models.heads import Head
 from closedloop.project import CLASSIFIER, Project
@@ -86,7 +86,7 @@ class Serving:
     def describe(self) -> dict[str, Any]:
         """What `/v1/releases` says."""
         now = self.snapshot()
-        notices = [now.chosen.reason]
+        notices = [] if ASKED_FOR in now.chosen.reason else [now.chosen.reason]
         if self.setting not in ("auto", now.chosen.name):
             notices.append(
                 f"CLOSEDLOOP_ENCODER is {self.setting}, but this installation uses {now.chosen.name}. "

@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
-from closedloop import gauges, health, leases, outbox, sampling, schedule, sync, tracking
+from closedloop import gauges, health, leases, outbox, rates, sampling, schedule, survey, sync, tracking
 from closedloop import project as projects
 from closedloop.errors import LabelStudioAway, LeaseTaken
 from closedloop.inference import Inference
@@ -89,6 +89,13 @@ class Sampler:
             for project in due:
                 installation.note_run(tx, f"sync:{project.id}", now())
 
+    def survey(self) -> None:
+        """Count for the dashboards what has become old."""
+        rates.forget(self.stores, now())
+        for project in projects.all_projects(self.stores):
+            if survey.is_due(self.stores, project.id, now()):
+                survey.take(self.stores, project, now())
+
     def close_days(self) -> None:
         """Write the tracking files of days that are over."""
         for project in projects.all_projects(self.stores):
@@ -115,8 +122,8 @@ def main() -> None:
     ready = health.Readiness(checks)
     registry.register(gauges.Ready(ready))
     health.serve(settings.closedloop_bind, settings.closedloop_sampler_port, registry, ready)
-    every = {sampler.work_outbox: 1, sampler.draw_samples: 1, sampler.sync: 1, sampler.close_days: 600}
-    schedule.run_jobs(every, now)
+    often = {sampler.work_outbox: 1, sampler.draw_samples: 1, sampler.sync: 1}
+    schedule.run_jobs({**often, sampler.survey: 5, sampler.close_days: 600}, now)
 
 
 if __name__ == "__main__":

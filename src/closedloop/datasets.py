@@ -114,14 +114,18 @@ def settle(votes: Iterable[Vote]) -> tuple[str | None, tuple[Vote, ...]]:
     return ranking[0][0], kept
 
 
+def votes_of(tx: Any, project_id: str, image_id: str | None = None) -> list[Vote]:
+    """The votes that count about a project's pictures, or about one: annotators' and imported ones."""
+    imported = answers.imports(tx, project_id, image_id)
+    return newest_votes(answers.task_annotations(tx, project_id, image_id)) + [
+        Vote(row["image_id"], IMPORT, row["label"], IMPORT, None, row["at"]) for row in imported
+    ]
+
+
 def settled_items(stores: Stores, project: Project) -> list[Item]:
     """Every picture of a project whose answer is settled at this moment, by picture."""
     with stores.db.read() as tx:
-        votes = newest_votes(answers.task_annotations(tx, project.id))
-        votes += [
-            Vote(row["image_id"], IMPORT, row["label"], IMPORT, None, row["at"])
-            for row in answers.imports(tx, project.id)
-        ]
+        votes = votes_of(tx, project.id)
         by_image: dict[str, list[Vote]] = {}
         for vote in votes:
             by_image.setdefault(vote.image_id, []).append(vote)

@@ -37,7 +37,7 @@ def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: P
         tower.digest,
         tower.dimension,
         tower.knows_words,
-        f"{name} was asked for by `closedloop encoder use` on {moment.date().isoformat()}.",
+        f"{name} {installations.ASKED_FOR} `closedloop encoder use` on {moment.date().isoformat()}.",
         moment.isoformat(),
     )
     if former is None or former.digest == chosen.digest:

@@ -134,6 +134,13 @@ class CrossSite(ClosedloopError):
     status = 403
 
 
+class TooManyRequests(ClosedloopError):
+    """That was too often in too short a time. Try again in {seconds} s."""
+
+    code = "too_many_requests"
+    status = 429
+
+
 class UnknownProject(ClosedloopError):
     """There is no project "{project}". `closedloop project list` shows those there are."""
 
@@ -155,11 +162,98 @@ class UnknownClass(ClosedloopError):
     status = 422
 
 
+class UnknownPicture(ClosedloopError):
+    """There is no such picture here: it may have been removed."""
+
+    code = "unknown_picture"
+    status = 404
+
+
+class LinkOver(ClosedloopError):
+    """This link to a picture has ended, or is not one of ours. Ask for a new one."""
+
+    code = "link_over"
+    status = 403
+
+
 class KeyUsedForAnother(ClosedloopError):
     """This Idempotency-Key was already used for another picture. Use a new key for a new picture."""
 
     code = "idempotency_key_reused"
     status = 422
+
+
+# People
+
+
+class SignInNeeded(ClosedloopError):
+    """This wants a signed-in account. Sign in, or send a token: `Authorization: Bearer cl_...`."""
+
+    code = "sign_in_needed"
+    status = 401
+
+
+class NotAllowed(ClosedloopError):
+    """Your account may not do this here. An owner of the project can change that."""
+
+    code = "not_allowed"
+    status = 403
+
+
+class WrongSignIn(ClosedloopError):
+    """The address or the password is wrong."""
+
+    code = "wrong_sign_in"
+    status = 401
+
+
+class WrongPassword(ClosedloopError):
+    """That is not the account's password."""
+
+    code = "wrong_password"
+    status = 422
+
+
+class WeakPassword(ClosedloopError):
+    """A password has {shortest} to {longest} characters."""
+
+    code = "weak_password"
+    status = 422
+
+
+class UnusableEmail(ClosedloopError):
+    """ "{email}" is not an e-mail address."""
+
+    code = "unusable_email"
+    status = 422
+
+
+class AccountExists(ClosedloopError):
+    """{email} has an account already. Sign in with it."""
+
+    code = "account_exists"
+    status = 422
+
+
+class NoSuchAccount(ClosedloopError):
+    """There is no account of {email}. `closedloop account list` shows those there are."""
+
+    code = "no_such_account"
+    status = 404
+
+
+class InvitationOver(ClosedloopError):
+    """This invitation has been used, has ended or was taken back. Ask for a new one."""
+
+    code = "invitation_over"
+    status = 404
+
+
+class FormOutdated(ClosedloopError):
+    """The page was open for too long, or in a browser that takes no cookies. Load it again and repeat what you did."""
+
+    code = "form_outdated"
+    status = 400
 
 
 # Pictures
@@ -221,6 +315,13 @@ class ClassesChanged(ClosedloopError):
     """The classes of "{project}" may only be appended to: they were {old}, the manifest says {new}."""
 
     code = "classes_changed"
+    status = 422
+
+
+class ProjectExists(ClosedloopError):
+    """There is a project "{project}" already. Choose another id, or change that one on its page."""
+
+    code = "project_exists"
     status = 422
 
 

@@ -24,6 +24,7 @@ MAX_SIDE = 20_000  # px; a JPEG ends at 65,500, and nobody photographs a line
 FORMATS = ("JPEG", "PNG", "WEBP")
 JPEG_QUALITY = 92
 ID_LENGTH = 32
+THUMBNAIL = 320  # px
 
 # The 8 lowest frequencies of the discrete cosine transform (type II) of 32 values.
 _COSINES = np.cos(np.pi / 32 * np.arange(8)[:, None] * (np.arange(32) + 0.5))
@@ -113,6 +114,16 @@ def decode(data: bytes, at_least: int) -> Image.Image:
         raise EmptyUpload
     with _DECODING:
         return _to_rgb(_open(data, draft=2 * at_least))
+
+
+def thumbnail(jpeg: bytes) -> bytes:
+    """A small JPEG of a stored picture, at most `THUMBNAIL` px wide and high."""
+    with _DECODING:
+        small = _to_rgb(_open(jpeg, draft=THUMBNAIL))
+        small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def _open(data: bytes, draft: int | None = None) -> Image.Image:

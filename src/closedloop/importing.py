@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from closedloop import image
+from closedloop import catalogue, image, removal
 from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, StoreAway
 from closedloop.project import Project
 from closedloop.storage import Stores, answers, pictures
@@ -77,15 +77,28 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _keep(stores: Stores, project: Project, picture: image.Picture, label: str, now: dt.datetime) -> bool:
     """Keep a picture and its answer; False where the project has both. Raises ImportedOtherwise."""
+    with removal.coming(stores, project.id, picture.id, now) as comes_again:
+        return _keep_answered(stores, project, picture, label, now, comes_again)
+
+
+def _keep_answered(
+    stores: Stores, project: Project, picture: image.Picture, label: str, now: dt.datetime, comes_again: bool
+) -> bool:
     with stores.db.read() as tx:
         known = pictures.image(tx, project.id, picture.id)
     key = f"{PRODUCTION}/{project.id}/class_{project.classes.index(label):02d}/{picture.id}.jpg"
-    if not known:
+    if not known or comes_again:
         stores.objects.put(key, picture.jpeg)
+    record = picture.record(project.id, key, "import", now)
     with stores.db.write() as tx:
-        pictures.add_image(tx, picture.record(project.id, key, "import", now))
+        if not pictures.add_image(tx, record):
+            if comes_again:
+                pictures.revive(tx, record)
+            elif (there := pictures.image(tx, project.id, picture.id, lock=True)) and there["removed_at"] is not None:
+                raise StoreAway from RuntimeError("the picture was removed at this moment")
         answer = {"project_id": project.id, "image_id": picture.id, "label": label, "at": now}
         if answers.add_import(tx, answer):
+            catalogue.refresh(tx, project.id, picture.id)
             return True
         former = answers.imported_label(tx, project.id, picture.id)
     if former != label:

@@ -7,6 +7,7 @@ from typing import Any
 from closedloop.errors import NoEncoderYet
 from closedloop.storage import Stores, installation
 
+ASKED_FOR = "was asked for by"  # in the reason of a choice that somebody made: he knows, and nobody else need
 _ENCODER = "encoder"
 
 

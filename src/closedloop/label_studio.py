@@ -7,7 +7,8 @@ its environment.
 import contextlib
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ TITLE_LENGTH = 50
 SYNC_TIMEOUT = 300  # s; a sync of 1,000 new tasks takes about 35 s inside the request
 STALE = dt.timedelta(seconds=60)  # a running sync gives a sign of life every few seconds
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+@dataclass(frozen=True)
+class FoundTask:
+    """A task as Label Studio has it: its number there, and how many annotations it has."""
+
+    number: int
+    annotations: int
 
 
 class LabelStudio:
@@ -180,10 +189,31 @@ class LabelStudio:
                 for annotation in (a for task in old for a in task.annotations or []):
                     id_ = annotation["id"] if isinstance(annotation, dict) else annotation.id
                     self._send("PATCH", f"api/annotations/{id_}/", {"task": newest.id})
-            for start in range(0, len(doubles), 500):
-                chosen = {"all": False, "included": doubles[start : start + 500]}
-                self._send("POST", f"api/dm/actions?id=delete_tasks&project={number}", {"selectedItems": chosen})
+        self.remove_tasks(number, doubles)
         return len(doubles)
+
+    def find(self, number: int, task_ids: Sequence[str]) -> dict[str, list[FoundTask]]:
+        """The tasks of a project that ask for these tasks of ours, by our id, with how many annotations each has."""
+        found: dict[str, list[FoundTask]] = {}
+        with self._away_said_plainly():
+            for start in range(0, len(task_ids), 50):
+                same = {"filter": "filter:tasks:data.task_id", "operator": "equal", "type": "String"}
+                items = [{**same, "value": id_} for id_ in task_ids[start : start + 50]]
+                query = json.dumps({"filters": {"conjunction": "or", "items": items}})
+                for task in self._client.tasks.list(
+                    project=number, fields="all", page_size=200, resolve_uri=False, query=query
+                ):
+                    data = task.data or {}
+                    one = FoundTask(task.id or 0, len(task.annotations or []))
+                    found.setdefault(str(data.get("task_id")), []).append(one)
+        return found
+
+    def remove_tasks(self, number: int, ids: Sequence[int]) -> None:
+        """Remove tasks (by Label Studio's own numbers) with their annotations."""
+        with self._away_said_plainly():
+            for start in range(0, len(ids), 500):
+                chosen = {"all": False, "included": list(ids[start : start + 500])}
+                self._send("POST", f"api/dm/actions?id=delete_tasks&project={number}", {"selectedItems": chosen})
 
     def _send(self, method: str, path: str, body: dict[str, Any]) -> None:
         """What the SDK has no words for."""

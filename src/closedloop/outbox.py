@@ -1,4 +1,4 @@
-"""What was promised inside a transaction and happens after it: answers for kept pictures, task files, tidying.
+"""What was promised inside a transaction and happens after it: answers for kept pictures, task files, removals.
 
 Each entry is done at least once and every deed is safe to repeat. One entry that fails waits longer each time and never
 holds up another.
@@ -7,7 +7,7 @@ holds up another.
 import datetime as dt
 from collections.abc import Callable
 
-from closedloop import prediction, tasks
+from closedloop import prediction, removal, tasks, tracking
 from closedloop.errors import DatabaseAway, InferenceAway, StoreAway
 from closedloop.inference import Inference
 from closedloop.logs import get_logger
@@ -35,6 +35,10 @@ def work(stores: Stores, inference: Inference, clock: Callable[[], dt.datetime])
                 tasks.deliver(stores, ref, clock())
             elif kind == "tidy":
                 prediction.tidy(stores, ref)
+            elif kind == "remove":
+                removal.sweep(stores, ref, clock())
+            elif kind == "track":
+                tracking.write_again(stores, ref)
             with stores.db.write() as tx:
                 asking.done(tx, entry["id"], clock())
             count += 1

@@ -4,13 +4,14 @@ The order is the promise: picture to S3, then ONE transaction (image, prediction
 kills the process in between loses nothing that was acknowledged.
 """
 
+import contextlib
 import datetime as dt
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from closedloop import image, queues, tasks
-from closedloop.errors import InferenceAway, InferenceRefused, KeyUsedForAnother, UnknownPrediction
+from closedloop import catalogue, image, queues, removal, tasks
+from closedloop.errors import InferenceAway, InferenceRefused, KeyUsedForAnother, StoreAway, UnknownPrediction
 from closedloop.inference import Answer, Inference
 from closedloop.logs import get_logger
 from closedloop.project import Project
@@ -19,6 +20,11 @@ from closedloop.storage import Stores, asking, pictures
 from closedloop.storage.objects import PRODUCTION
 
 UNCLASSIFIED = "unclassified"
+ATTEMPTS = 3  # to keep a picture whose former copy is being removed at the same moment
+
+
+class _RemovedMeanwhile(Exception):
+    """The picture was there when it came and is not any more: it is put anew."""
 
 
 class _SentTwice(Exception):
@@ -37,6 +43,8 @@ class Prediction:
     confidence: float | None
     probabilities: dict[str, float]
     release: str | None
+    created_at: dt.datetime
+    visitor: str | None  # who sent it
     flagged: bool = False
     user_label: str | None = None
 
@@ -64,16 +72,37 @@ def receive(
     data: bytes,
     now: dt.datetime,
     idempotency_key: str | None = None,
+    visitor: str | None = None,
 ) -> Prediction:
     """Take a picture (raw upload bytes), have it answered and keep both.
 
     The same bytes again are the same image with a new prediction; the same `idempotency_key` gives the same prediction.
+    `visitor` is who may see and remove it later.
     Raises the errors of `image.accept`, KeyUsedForAnother, StoreAway or DatabaseAway; then nothing is kept.
     """
     picture = image.accept(data)
     if idempotency_key and (former := _by_key(stores, project.id, idempotency_key, picture.id)):
         return former
     answer = _ask(inference, project.id, picture.jpeg)
+    for _ in range(ATTEMPTS):
+        with (
+            contextlib.suppress(_RemovedMeanwhile),
+            removal.coming(stores, project.id, picture.id, now) as comes_again,
+        ):
+            return _keep(stores, project, picture, answer, now, idempotency_key, visitor, comes_again)
+    raise StoreAway
+
+
+def _keep(
+    stores: Stores,
+    project: Project,
+    picture: image.Picture,
+    answer: Answer | None,
+    now: dt.datetime,
+    idempotency_key: str | None,
+    visitor: str | None,
+    comes_again: bool,
+) -> Prediction:
     key = _key(project, picture.id, answer)
     placed = _place(stores, project.id, picture.id, key, picture.jpeg)
     prediction_id = uuid.uuid4().hex
@@ -84,10 +113,17 @@ def receive(
         "status": "pending",
         "created_at": now,
         "idempotency_key": idempotency_key,
+        "visitor": visitor,
     }
+    record = picture.record(project.id, key, "upload", now)
     try:
         with stores.db.write() as tx:
-            pictures.add_image(tx, picture.record(project.id, key, "upload", now))
+            if not pictures.add_image(tx, record):
+                known = pictures.image(tx, project.id, picture.id, lock=True)
+                if known and known["removed_at"] is not None:
+                    if not comes_again:
+                        raise _RemovedMeanwhile
+                    pictures.revive(tx, record)
             if not pictures.add_prediction(tx, row):
                 raise _SentTwice  # nothing of this transaction stays
             if answer:
@@ -96,6 +132,7 @@ def receive(
                 asking.promise(tx, "predict", prediction_id, now)
             if placed:
                 _keep_one_place(tx, project.id, picture.id, key, now)
+            catalogue.refresh(tx, project.id, picture.id)
     except _SentTwice:
         former = _by_key(stores, project.id, str(idempotency_key), picture.id)
         assert former is not None
@@ -122,9 +159,12 @@ def answer_pending(stores: Stores, inference: Inference, prediction_id: str, now
     key = _key(project, picture["id"], answer)
     placed = _place(stores, project.id, picture["id"], key, jpeg)
     with stores.db.write() as tx:
+        if pictures.prediction(tx, prediction_id) is None:
+            return  # removed meanwhile
         _record(tx, project, prediction_id, picture["id"], answer, now)
         if placed:
             _keep_one_place(tx, project.id, picture["id"], key, now)
+        catalogue.refresh(tx, project.id, picture["id"])
 
 
 def get(stores: Stores, prediction_id: str) -> Prediction:
@@ -134,6 +174,10 @@ def get(stores: Stores, prediction_id: str) -> Prediction:
         if row is None:
             raise UnknownPrediction
         flagged, user_label = pictures.feedback_on(tx, prediction_id)
+    return _prediction(row, flagged, user_label)
+
+
+def _prediction(row: Any, flagged: bool, user_label: str | None) -> Prediction:
     return Prediction(
         row["id"],
         row["image_id"],
@@ -143,9 +187,19 @@ def get(stores: Stores, prediction_id: str) -> Prediction:
         row["confidence"],
         row["probabilities"] or {},
         row["release"],
+        row["created_at"],
+        row["visitor"],
         flagged,
         user_label,
     )
+
+
+def of_visitor(stores: Stores, project_id: str, visitor: str, limit: int) -> list[Prediction]:
+    """What a visitor sent to a project, the newest first."""
+    with stores.db.read() as tx:
+        rows = pictures.predictions_of_visitor(tx, project_id, visitor, limit)
+        said = {row["id"]: pictures.feedback_on(tx, row["id"]) for row in rows}
+    return [_prediction(row, *said[row["id"]]) for row in rows]
 
 
 def _by_key(stores: Stores, project_id: str, idempotency_key: str, image_id: str) -> Prediction | None:
@@ -180,7 +234,7 @@ def _place(stores: Stores, project_id: str, image_id: str, key: str, jpeg: bytes
     """
     with stores.db.read() as tx:
         known = pictures.image(tx, project_id, image_id)
-    if known and (known["key"] == key or f"/{UNCLASSIFIED}/" not in known["key"]):
+    if known and known["removed_at"] is None and (known["key"] == key or f"/{UNCLASSIFIED}/" not in known["key"]):
         return False
     stores.objects.put(key, jpeg)
     return True

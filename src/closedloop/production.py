@@ -6,9 +6,9 @@ the other queues: it knows how many pictures were flagged or unsure, so these co
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from closedloop import datasets
 from closedloop.estimates import Estimate, Group, weighted_share
@@ -16,6 +16,7 @@ from closedloop.project import Project
 from closedloop.queues import LOW_CONFIDENCE, RANDOM_SAMPLE, USER_FEEDBACK, USER_LABEL
 from closedloop.storage import Stores, production
 
+Key = TypeVar("Key", bound=Hashable)
 FLAGGED, UNSURE, REST = "flagged", "unsure", "rest"
 # Every picture with the reason enters the queue, so within its stratum each is asked about with probability 1.
 STRATA = ((FLAGGED, (USER_FEEDBACK, USER_LABEL)), (UNSURE, (LOW_CONFIDENCE,)))
@@ -60,6 +61,16 @@ class Record:
 
     pictures: Counter[Cell]
     known: tuple[Known, ...]
+
+    def split(self, key: Callable[[Cell], Key]) -> dict[Key, "Record"]:
+        """The record in parts, one for each value that `key` has."""
+        pictures: dict[Key, Counter[Cell]] = {}
+        known: dict[Key, list[Known]] = {}
+        for cell, count in self.pictures.items():
+            pictures.setdefault(key(cell), Counter())[cell] += count
+        for one in self.known:
+            known.setdefault(key(one.cell), []).append(one)
+        return {value: Record(part, tuple(known.get(value, ()))) for value, part in pictures.items()}
 
     def standing(self, of: Callable[[Cell], bool] = lambda _: True) -> Standing:
         """The estimates for the answers that `of` chooses: a release, a week, a class."""

@@ -1,7 +1,8 @@
 """A project's manifest: classes, thresholds, queues, schedule. Two projects' pictures never meet."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from closedloop.storage import Stores, installation
 
 CLASSIFIER = "classifier"  # the one head of a classification project
 EXAMPLES = Path(__file__).parents[2] / "projects"  # of a checkout, or of the image built from one
+COMMAND_LINE = "command line"
 UNKNOWN = "unknown"  # what an annotator answers who cannot tell; no class may be called so
 
 
@@ -70,6 +72,7 @@ class Project(_Part):
     id: str = Field(pattern=r"^[a-z0-9-]{3,40}$")
     title: str = Field(min_length=1, max_length=200)
     kind: Literal["classification"]
+    access: Literal["public", "closed"] = "public"
     classes: tuple[ClassName, ...] = Field(min_length=2, max_length=1000)
     prompts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     thresholds: Thresholds = Thresholds()  # type: ignore[call-arg]
@@ -107,6 +110,15 @@ class Project(_Part):
         if label not in self.classes:
             raise UnknownClass(label=label[:100], project=self.id, classes=", ".join(self.classes))
         return label
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a manifest: when, by whom, and of each entry what it was and what it became."""
+
+    at: dt.datetime
+    by: str
+    entries: tuple[tuple[str, str, str], ...]
 
 
 def parse_manifest(text: str, file: str = "the manifest") -> Project:
@@ -148,14 +160,42 @@ def _line_of(node: Any, path: Sequence[str | int]) -> int:
     return node.start_mark.line + 1 if node else 1
 
 
-def add(stores: Stores, project: Project, now: dt.datetime) -> None:
-    """Make a project, or change its manifest. Raises ClassesChanged unless its classes were only appended to."""
+def add(stores: Stores, project: Project, now: dt.datetime, by: str = COMMAND_LINE) -> None:
+    """Make a project, or change its manifest; a change is kept with who made it.
+
+    Raises ClassesChanged unless its classes were only appended to.
+    """
     with stores.db.write() as tx:
-        if former := installation.project_manifest(tx, project.id):
-            old = Project.model_validate(former).classes
-            if project.classes[: len(old)] != old:
-                raise ClassesChanged(project=project.id, old=", ".join(old), new=", ".join(project.classes))
-        installation.save_project(tx, project.id, project.model_dump(mode="json"), now)
+        former = installation.project_manifest(tx, project.id, lock=True)
+        before = Project.model_validate(former) if former else None
+        if before == project:
+            return
+        if before and project.classes[: len(before.classes)] != before.classes:
+            raise ClassesChanged(project=project.id, old=", ".join(before.classes), new=", ".join(project.classes))
+        installation.save_project(tx, project.id, project.model_dump(mode="json"), now, by)
+
+
+def changes(stores: Stores, project_id: str) -> list[Change]:
+    """What was changed in a project's manifest, by whom, the newest first."""
+    with stores.db.read() as tx:
+        rows = installation.manifest_changes(tx, project_id)
+    return [Change(row["at"], row["by"], tuple(_differences(row["before"] or {}, row["after"]))) for row in rows]
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """(entry, before, after) of each entry that differs, as YAML writes it."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted({*before, *after}):
+            yield from _differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)
+    elif before != after:
+        yield path, _as_yaml(before), _as_yaml(after)
+
+
+def _as_yaml(value: Any) -> str:
+    if value is None:
+        return ""
+    text = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def add_file(stores: Stores, path: Path, now: dt.datetime) -> Project:

@@ -97,7 +97,7 @@ def _binomial(k: np.ndarray, n: int, p: float) -> np.ndarray:
 
 
 def listing(stores: Stores, project_id: str) -> list[dict[str, Any]]:
-    """All releases of a project, oldest first, for the command line."""
+    """All releases of a project, oldest first, with the gate's numbers."""
     with stores.db.read() as tx:
         rows = registry.releases_of(tx, project_id)
     return [
@@ -109,11 +109,20 @@ def listing(stores: Stores, project_id: str) -> list[dict[str, Any]]:
             "answers": row["card"]["dataset"]["items"],
             "accuracy": row["card"]["metrics"]["accuracy"],
             "accuracy_95": row["card"]["metrics"]["accuracy_95"],
+            "gate": row["card"]["gate"],
             "created_at": row["created_at"].isoformat(),
             "went_live_at": row["went_live_at"].isoformat() if row["went_live_at"] else None,
         }
         for row in rows
     ]
+
+
+def earlier(stores: Stores, project_id: str, head: str) -> str | None:
+    """The release that `rollback` would put back, None where there is none."""
+    with stores.db.read() as tx:
+        live = registry.live_release(tx, project_id, head)
+        found = live and registry.earlier_release(tx, project_id, head, live["number"], live["encoder"])
+    return found["id"] if found else None
 
 
 def rollback(stores: Stores, project_id: str, head: str, now: dt.datetime) -> tuple[str, str]:

@@ -24,6 +24,31 @@ class Settings(BaseSettings):
         "", description="SQLAlchemy URL of the records. Empty: SQLite in CLOSEDLOOP_HOME."
     )
     closedloop_default_project: str = Field("food11", description="The project that `GET /` shows.")
+    closedloop_owner_email: str = Field(
+        "owner@closedloop.local", description="The first account, owner of everything (an e-mail address)."
+    )
+    closedloop_owner_password: SecretStr = Field(
+        SecretStr(""),
+        description="That account's first password; afterwards: `closedloop account password`. Under `make run` made.",
+    )
+    closedloop_session_key: SecretStr = Field(
+        SecretStr(""), description="Signs the pages' cookies and links. Under `make run` made by itself."
+    )
+    closedloop_uploads_per_minute: int = Field(
+        120,
+        ge=0,
+        description=(
+            "Pictures that a visitor may send in a minute, an address ten times as many; 0: any number. "
+            "Under `make run` any number."
+        ),
+    )
+    closedloop_proxies: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Under `make run`: how many proxies stand before the pages, whose X-Forwarded-* headers are believed."
+        ),
+    )
     closedloop_encoder: str = Field(
         "auto",
         description=(
@@ -75,7 +100,7 @@ class Settings(BaseSettings):
     grafana_password: SecretStr = Field(SecretStr(""), description="Password of Grafana's user admin.")
     label_studio_origins: str = Field(
         "",
-        description="Label Studio's address in the browser where a proxy gives it another: https://labels.example.org.",
+        description="Label Studio's address in the browser where a proxy gives it another (https://labels.example.org).",
     )
     cpu: str = Field("", description="1: the images take PyTorch's CPU builds, 5 GB smaller (`docker compose build`).")
     closedloop_images: str = Field("closedloop", description="What the names of our own images begin with.")
@@ -87,10 +112,6 @@ class Settings(BaseSettings):
     labels_domain: str = Field("", description="Name under which the proxy serves Label Studio.")
     proxy_tls: str = Field(
         "internal", description="An e-mail address: certificates from Let's Encrypt; internal: the proxy's own."
-    )
-    proxy_user: str = Field("team", description="Who may see the pages through the proxy.")
-    proxy_login_hash: str = Field(
-        "", description="What `docker compose run --rm --no-deps front caddy hash-password` prints, in single quotes."
     )
     proxy_bind: str = Field("0.0.0.0", description="Address at which the proxy is published, ports 80 and 443.")  # noqa: S104
     prometheus_image: str = Field("prom/prometheus:v3.13.5", description="Prometheus' image (profile monitoring).")

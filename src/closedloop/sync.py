@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from closedloop import annotations, leases, tasks
+from closedloop import annotations, catalogue, leases, tasks
 from closedloop import project as projects
 from closedloop.errors import ClosedloopError, LabelStudioRefused, LabelStudioSync
 from closedloop.label_studio import LabelStudio
 from closedloop.logs import get_logger
 from closedloop.project import Project
-from closedloop.storage import Stores, answers, asking, installation
+from closedloop.storage import Stores, answers, asking, installation, tombstones
 from closedloop.storage.objects import LABEL_STUDIO, PRODUCTION
 
 LEASE = "label-studio"
@@ -58,6 +58,7 @@ def run(
                 number = None
                 with queue.named():
                     number = provision(stores, label_studio, project, name, repair)
+                    queue.take_back(number)
                     queue.hand_over(number)
                 # Before the reconciliation: it withdraws what was collected and is no longer in Label Studio.
                 queue.collect()
@@ -131,6 +132,33 @@ class _Queue:
         with self.stores.db.write() as tx:
             asking.synced(tx, new, self.clock())
 
+    def take_back(self, number: int) -> None:
+        """Remove the tasks that nobody needs an answer to any more: the picture was removed, or what was said undone.
+
+        An answer that an annotator has given in the meantime stays, unless its picture was removed.
+        """
+        with self.stores.db.read() as tx:
+            wanted = asking.withdrawn(tx, self.project.id, self.name)
+        if not wanted:
+            return
+        found = self.label_studio.find(number, [row["id"] for row in wanted])
+        for row in wanted:
+            copies = found.get(row["id"], [])
+            if not row["removed"] and any(copy.annotations for copy in copies):
+                with self.stores.db.write() as tx:
+                    asking.ask_again(tx, row["id"], {})
+                continue
+            # The file first: a storage that still had it would make the task again.
+            self.stores.objects.remove(tasks.key(self.project.id, self.name, row["id"]))
+            self.label_studio.remove_tasks(number, [copy.number for copy in copies])
+            with self.stores.db.read() as tx:
+                given = {kept["annotation_id"] for kept in answers.annotations_of_task(tx, row["id"])}
+            output = [f"{LABEL_STUDIO}/output/{self.project.id}/{self.name}/{id_}" for id_ in sorted(given)]
+            for key in output:
+                self.stores.objects.remove(key)
+            with self.stores.db.write() as tx:
+                tombstones.drop_task(tx, self.project.id, row["id"], output)
+
     def _repair(self, id_: str) -> None:
         """One malformed file fails Label Studio's whole sync, so each new one is read once before."""
         key = tasks.key(self.project.id, self.name, id_)
@@ -196,7 +224,8 @@ class _Queue:
                     why = str(error)[:300]
                     get_logger().warning("annotation not used", project=self.project.id, queue=self.name, reason=why)
             with self.stores.db.write() as tx:
-                annotations.withdraw_missing(tx, self.project, self.name, task, self.clock())
+                if annotations.withdraw_missing(tx, self.project, self.name, task, self.clock()):
+                    self._list_anew(tx, task.data)
             newest = max(newest or task.updated_at, task.updated_at)
         if newest and newest != since:
             with self.stores.db.write() as tx:
@@ -204,7 +233,15 @@ class _Queue:
 
     def _keep(self, data: dict[str, Any], raw: dict[str, Any]) -> int:
         with self.stores.db.write() as tx:
-            return annotations.keep(tx, self.project, self.name, data, raw, self.clock())
+            kept = annotations.keep(tx, self.project, self.name, data, raw, self.clock())
+            if kept:
+                self._list_anew(tx, data)
+            return kept
+
+    def _list_anew(self, tx: Any, data: dict[str, Any]) -> None:
+        task = asking.task(tx, data["task_id"])
+        if task is not None:
+            catalogue.refresh(tx, self.project.id, task["image_id"])
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:

@@ -131,6 +131,7 @@ def ask(
         "created_at": now,
     }
     if not asking.add_task(tx, row):
+        asking.ask_again(tx, id_, {"user_feedback": user_feedback, "user_label": user_label})
         return False
     inclusion = {"project_id": project_id, "image_id": image_id, "queue": queue, "probability": probability}
     asking.add_inclusions(tx, [{**inclusion, "drawn": True, "window_id": window_id, "at": now}])
@@ -146,7 +147,7 @@ def deliver(stores: Stores, id_: str, now: dt.datetime) -> None:
     """
     with stores.db.read() as tx:
         task = asking.task(tx, id_)
-        if task is None or task["delivered_at"]:
+        if task is None or task["delivered_at"] or task["withdrawn_at"]:
             return
         picture = pictures.image(tx, task["project_id"], task["image_id"])
         answer = pictures.prediction(tx, task["prediction_id"]) if task["prediction_id"] else None

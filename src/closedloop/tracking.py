@@ -1,6 +1,7 @@
 """One JSON line per prediction and day in the bucket `tracking`, for whoever reads files rather than SQL.
 
-SQL is the record; a day's file is derived from it once, when the day is over and all its pictures are answered.
+SQL is the record; a day's file is derived from it when the day is over and all its pictures are answered. It is written
+again only where a picture of that day was removed.
 """
 
 import datetime as dt
@@ -38,6 +39,17 @@ def close_days(stores: Stores, project: Project, now: dt.datetime) -> list[str]:
             installation.note_run(tx, job, end - dt.timedelta(microseconds=1))
         day += dt.timedelta(days=1)
     return written
+
+
+def write_again(stores: Stores, ref: str) -> None:
+    """Write a closed day's file (`<project>/<day>`) anew, after something of that day was removed."""
+    project_id, day = ref.split("/")
+    key = f"{TRACKING}/{ref}.jsonl"
+    if not stores.objects.exists(key):
+        return  # it is not closed yet
+    with stores.db.read() as tx:
+        rows = pictures.predictions_of_day(tx, project_id, dt.date.fromisoformat(day))
+    stores.objects.put(key, b"".join(_line(row) for row in rows))
 
 
 def _line(row: pictures.sa.RowMapping) -> bytes:

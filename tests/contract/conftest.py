@@ -17,12 +17,14 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from closedloop import first_start
 from closedloop import project as projects
 from closedloop.settings import Settings
 from closedloop.storage import Stores, open_stores, tables
 from demo.installation import free_ports
 from tests.conftest import KEY, SECRET, START, start_s3
 
+OWNER_PASSWORD = "a long test password"
 PETS = "{id: pets, title: 'Cat or dog?', kind: classification, classes: [cat, dog, owl]}"
 BIRDS = "{id: birds, title: 'Which bird?', kind: classification, classes: [wren, robin]}"
 
@@ -148,10 +150,13 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         s3_endpoint_url=f"http://127.0.0.1:{s3}",
         aws_access_key_id=KEY,
         aws_secret_access_key=SECRET,  # type: ignore[arg-type]
+        closedloop_uploads_per_minute=0,
+        closedloop_session_key="a key for tests alone",  # type: ignore[arg-type]
+        closedloop_owner_password=OWNER_PASSWORD,  # type: ignore[arg-type]
     )
     stores = open_stores(settings)
-    stores.db.migrate()
     stores.objects.make_buckets()
+    first_start.prepare(stores, settings, START)
     for manifest in (PETS, BIRDS):
         projects.add(stores, projects.parse_manifest(manifest), START)
     yield Backend(settings, folder, home, temporary, stores)

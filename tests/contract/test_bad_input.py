@@ -28,9 +28,17 @@ def still_well(web: Service) -> Iterator[None]:
 
 
 def address(rule: str) -> str:
-    return (
-        rule.replace("<project_id>", "pets").replace("<prediction_id>", NOBODY).replace("<path:filename>", "icon.svg")
-    )
+    known = {
+        "<project_id>": "pets",
+        "<prediction_id>": NOBODY,
+        "<image_id>": NOBODY,
+        "<token>": NOBODY,
+        "<table>": "weeks",
+        "<path:filename>": "icon.svg",
+    }
+    for name, value in known.items():
+        rule = rule.replace(name, value)
+    return rule
 
 
 def test_every_route_refuses_every_wrong_method(web: Service, backend: Backend) -> None:

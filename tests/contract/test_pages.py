@@ -55,7 +55,7 @@ def test_without_asking_for_json_an_upload_gives_html(web: Service, jpeg: bytes,
     answer = web.send("POST", "/predict", files={"file": ("a.jpg", jpeg)}, headers=headers)
     assert answer.status == 201
     assert answer.headers["content-type"].startswith("text/html")
-    assert answer.body.lstrip().startswith(b'<div class="answer"')
+    assert answer.body.lstrip().startswith(b'<li class="card item"')
     assert b"<html" not in answer.body
 
 

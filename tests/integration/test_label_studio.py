@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from closedloop import removal
 from closedloop.tasks import MODEL_VERSION
 from demo.installation import live_release
 from tests.integration.stack import Loop, choice, now, wait_for
@@ -340,3 +341,62 @@ class TestRepair:
         monkeypatch.setattr(loop.studio._client.projects, "update", lambda **change: changed.append(change))
         loop.round(mended)
         assert changed == []
+
+
+def ours(loop: Loop, number: int, task_id: str) -> list[dict]:
+    return [task for task in loop.tasks(number) if task["data"]["task_id"] == task_id]
+
+
+def test_a_task_that_nobody_needs_any_more_goes_and_comes_again(loop: Loop, pets: str) -> None:
+    said = loop.upload(pets, coloured("cat", 901))
+    number = loop.number(pets, "user_feedback")
+
+    def flagged() -> str:
+        loop.flag(said["prediction_id"])
+        loop.wait_delivered(pets)
+        assert loop.round(pets).faults == []
+        found = loop.sql("SELECT id FROM tasks WHERE image_id = :i AND queue = 'user_feedback'", i=said["image_id"])
+        return found[0].id
+
+    task_id = flagged()
+    assert len(ours(loop, number, task_id)) == 1
+    loop.web.post("/feedback/undo", json={"prediction_id": said["prediction_id"]}).raise_for_status()
+    assert loop.round(pets).faults == []
+    assert ours(loop, number, task_id) == []
+    assert loop.sql("SELECT * FROM tasks WHERE id = :t", t=task_id) == []
+    assert flagged() == task_id  # the same question has the same name
+    assert len(ours(loop, number, task_id)) == 1
+    # Who has answered in the meantime is not sent away.
+    loop.annotate(loop.task(number, task_id)["id"], "dog")
+    loop.web.post("/feedback/undo", json={"prediction_id": said["prediction_id"]}).raise_for_status()
+    assert loop.round(pets).faults == []
+    assert len(ours(loop, number, task_id)) == 1
+    assert list(loop.states(task_id).values()) == [("answered", "dog")]
+    assert loop.sql("SELECT withdrawn_at FROM tasks WHERE id = :t", t=task_id)[0].withdrawn_at is None
+
+
+def test_a_removed_picture_leaves_nothing_in_label_studio(loop: Loop, pets: str) -> None:
+    picture = coloured("owl", 902)
+    said = loop.upload(pets, picture)
+    (task_id,) = loop.ask_about(pets, [picture])
+    assert loop.round(pets).faults == []
+    number = loop.number(pets, "user_feedback")
+    annotation = loop.annotate(loop.task(number, task_id)["id"], "owl")
+    assert loop.round(pets).faults == []
+    output = f"labelstudio/output/{pets}/user_feedback/{annotation}"
+    assert loop.stores.objects.exists(output)
+    removal.remove(loop.stores, pets, said["image_id"], "owner@example.org", now())
+    assert loop.round(pets).faults == []
+    assert ours(loop, number, task_id) == []
+    assert not loop.stores.objects.exists(output)
+    assert not loop.stores.objects.exists(f"labelstudio/tasks/{pets}/user_feedback/task_{task_id}.json")
+    for table in ("tasks", "inclusions", "predictions", "embeddings", "catalogue"):
+        assert loop.sql(f"SELECT * FROM {table} WHERE image_id = :i", i=said["image_id"]) == [], table
+    assert loop.sql("SELECT * FROM annotations WHERE task_id = :t", t=task_id) == []
+    key = "SELECT count(*) AS n FROM outbox WHERE kind = 'remove' AND done_at IS NULL"
+    wait_for(lambda: loop.sql(key)[0].n == 0, 15, "the sampler removes the picture")
+    assert not any(said["image_id"] in one.key for one in loop.stores.objects.list(f"production/{pets}"))
+    for _ in range(2):  # and nothing of it comes back
+        assert loop.round(pets).faults == []
+    assert ours(loop, number, task_id) == []
+    assert loop.sql("SELECT * FROM annotations WHERE task_id = :t", t=task_id) == []

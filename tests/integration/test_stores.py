@@ -222,7 +222,7 @@ def two_projects(database: Database) -> Database:
     """The projects `ours` and `theirs`, each with one picture, one prediction, one task and one dataset."""
     with database.write() as tx:
         for project in ("ours", "theirs"):
-            installation.save_project(tx, project, {}, START)
+            installation.save_project(tx, project, {}, START, "command line")
             tx.execute(tables.images.insert().values(project_id=project, id=f"i-{project}", key=project, **IMAGE))
             prediction = {"id": f"p-{project}", "project_id": project, "image_id": f"i-{project}", "status": "pending"}
             tx.execute(tables.predictions.insert().values(**prediction, created_at=START))

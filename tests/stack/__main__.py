@@ -7,6 +7,7 @@ and restores it elsewhere, and counts: whatever was acknowledged is there, once.
 import contextlib
 import dataclasses
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+
+import httpx
 
 from demo.people import Visitor, digits
 from tests.stack import keys
@@ -106,6 +109,8 @@ def turn(stack: Stack, other: Stack) -> None:
         manifest.write_text(MANIFEST)
         said = stack.cli("project", "add", str(manifest), mount=manifest)
         assert len(said["label_studio_projects"]) == 4, said
+    with step("the first owner signs in through the front, and sees a picture that a visitor sent"):
+        check_pages(stack)
     crowd = Crowd(stack)
     with step("60 pictures, before there is a model, while containers are killed"), restarts(stack, 3, 6):
         crowd.send_many(60)
@@ -166,6 +171,25 @@ def built() -> list[tuple[str, str]]:
     ).stdout.splitlines()
     pairs = (line.split(" ", 1) for line in sorted(lines))
     return [(name, size) for name, size in pairs if name.startswith(f"{IMAGES}-")]
+
+
+def check_pages(stack: Stack) -> None:
+    """Send a picture to the default project, see its thumbnail as its visitor, and the dashboard as the owner."""
+    with httpx.Client(base_url=stack.pages, timeout=60, trust_env=False, headers={"Accept": "text/html"}) as visitor:
+        project = stack.values["CLOSEDLOOP_DEFAULT_PROJECT"]
+        picture = {"file": ("digit.png", next(digits(SEED))[0])}
+        said = visitor.post(f"/p/{project}/predict", files=picture, headers={"Accept": "application/json"}).json()
+        address = f"/p/{project}/images/{said['image_id']}/thumbnail"
+        assert visitor.get(address).headers["content-type"] == "image/jpeg"
+    with httpx.Client(base_url=stack.pages, timeout=60, trust_env=False, headers={"Accept": "text/html"}) as owner:
+        assert owner.get(address).status_code == 404, "a picture is shown to somebody without a right to it"
+        token = re.search(r'name="csrf_token" value="([^"]+)"', owner.get("/sign-in").text)
+        assert token, "the sign-in form has no token"
+        login = {"email": "owner@closedloop.local", "password": stack.values["CLOSEDLOOP_OWNER_PASSWORD"]}
+        signed_in = owner.post("/sign-in", data={**login, "csrf_token": token[1], "next": "/dashboard"})
+        assert signed_in.headers["location"] == "/dashboard", signed_in.text
+        assert owner.get("/dashboard").status_code == 200
+        assert owner.get(address).status_code == 200
 
 
 def check_published(stack: Stack) -> None:

@@ -6,8 +6,11 @@ from tests.stack.stack import Stack
 RIGHTS = {
     "web": {
         ("put", "production/probe/web"): True,
-        ("get", "production/probe/x"): False,
+        ("get", "production/probe/x"): True,
         ("list", "production"): False,
+        ("remove", "production/probe/web"): False,
+        ("put", "thumbnails/probe/web"): True,
+        ("remove", "thumbnails/probe/web"): False,
         ("list", "models"): False,
         ("put", "models/probe/web"): False,
         ("put", "labelstudio/tasks/probe/web"): False,
@@ -90,7 +93,7 @@ def check(stack: Stack) -> None:
             command = COMMANDS[action].format(alias=alias[who], place=place)
             lines.append(f"if {{ {command}; }} >/dev/null 2>&1; then echo '{who} {action} {place} yes'; "
                          f"else echo '{who} {action} {place} no'; fi")  # fmt: skip
-    for place in ("production", "models", "tracking", "labelstudio/tasks", "labelstudio/output"):
+    for place in ("production", "models", "tracking", "labelstudio/tasks", "labelstudio/output", "thumbnails"):
         lines.append(f"mc --quiet rm --recursive --force operator/{place}/probe >/dev/null")
     said = stack.compose("run", "--rm", "-T", "--no-deps", "buckets", "-c", "\n".join(lines)).splitlines()
     expected = [

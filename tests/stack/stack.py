@@ -34,6 +34,7 @@ class Stack:
             CLOSEDLOOP_WEB_PORT=web,
             CLOSEDLOOP_LABEL_STUDIO_PORT=studio,
             CLOSEDLOOP_ENCODER="embedded",
+            CLOSEDLOOP_UPLOADS_PER_MINUTE=0,  # a crowd at one address
             CLOSEDLOOP_IMAGES=IMAGES,
         )
 

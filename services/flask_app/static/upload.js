@@ -1,58 +1,155 @@
-// The upload page's own behaviour: preview, drag and drop, progress. Without it the form still works.
+// The upload page: choose, drop, paste or photograph pictures. Each gets a place of its own in the list at once, with the
+// picture and the progress of its journey, and then its answer. Without this file the form still works.
 "use strict";
 const form = document.getElementById("upload");
-if (form) {
-  const file = document.getElementById("file");
-  const drop = form.querySelector(".drop");
-  const preview = document.getElementById("preview");
-  const invite = document.getElementById("invite");
-  const progress = document.getElementById("progress");
-  let url = null;
+const list = document.getElementById("pictures");
+const texts = form.dataset;
+const AT_ONCE = 2; // pictures that travel at the same time
+const SLOW = 60000; // bytes/s: below this a picture is made smaller before it travels
+const SIDE = 1024; // px of the shorter side that stay: more than any encoder sees
+const waiting = [];
+let travelling = 0;
+let rate = Infinity; // bytes/s of the last picture
 
-  function show() {
-    if (url) URL.revokeObjectURL(url);
-    const chosen = file.files[0];
-    url = chosen ? URL.createObjectURL(chosen) : null;
-    preview.hidden = !url;
-    invite.hidden = Boolean(url);
-    if (url) {
-      preview.src = url;
-      preview.alt = "Your picture: " + chosen.name;
-    }
+function take(files) {
+  for (const file of files) {
+    const item = place(file);
+    list.prepend(item);
+    waiting.push({ file, item, key: crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2) + Date.now() });
   }
-  preview.addEventListener("error", () => { preview.hidden = true; invite.hidden = false; });
-  file.addEventListener("change", () => { show(); if (file.files[0]) form.requestSubmit(); });
-  drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    if (event.dataTransfer.files.length) {
-      file.files = event.dataTransfer.files;
-      show();
-      form.requestSubmit();
-    }
-  });
-  form.addEventListener("htmx:xhr:progress", (event) => {
-    if (event.detail.lengthComputable) progress.value = (100 * event.detail.loaded) / event.detail.total;
-  });
-  form.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.target !== form) return;
-    progress.hidden = false;
-    progress.removeAttribute("value");
-    // What was said of the former picture must not stand under this one, nor be flagged for it.
-    const waiting = document.createElement("p");
-    waiting.className = "quiet";
-    waiting.textContent = "Looking at your picture …";
-    document.getElementById("answer").replaceChildren(waiting);
-  });
-  form.addEventListener("htmx:afterRequest", (event) => { if (event.target === form) progress.hidden = true; });
+  document.getElementById("none").hidden = true;
+  next();
 }
-document.body.addEventListener("htmx:sendError", (event) => {
-  const target = document.getElementById("answer");
-  const said = document.createElement("p");
-  said.className = "error";
-  said.setAttribute("role", "alert");
-  said.textContent = "The server cannot be reached. Your picture is still here: try again in a moment.";
-  if (target) target.replaceChildren(said);
+
+function place(file) {
+  const item = document.createElement("li");
+  item.className = "card item";
+  const shown = document.createElement("span");
+  shown.className = "shown";
+  const picture = new Image();
+  picture.alt = texts.yours;
+  picture.src = URL.createObjectURL(file);
+  picture.addEventListener("load", () => URL.revokeObjectURL(picture.src), { once: true });
+  picture.addEventListener("error", () => picture.remove());
+  shown.append(picture);
+  const answer = document.createElement("div");
+  answer.className = "answer";
+  item.append(shown, answer);
+  return item;
+}
+
+function say(item, text, isError) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  line.className = isError ? "error" : "quiet";
+  if (isError) line.setAttribute("role", "alert");
+  item.querySelector(".answer").replaceChildren(line);
+  return item.querySelector(".answer");
+}
+
+async function next() {
+  if (travelling >= AT_ONCE || !waiting.length) return;
+  travelling += 1;
+  const { file, item, key } = waiting.shift();
+  try {
+    await send(await smaller(file), item, key, file);
+  } finally {
+    travelling -= 1;
+    next();
+  }
+}
+
+// On a slow line, a copy whose shorter side is SIDE; else, and where that fails, the file as it is.
+async function smaller(file) {
+  const line = navigator.connection || {};
+  const slow = line.saveData || ["slow-2g", "2g", "3g"].includes(line.effectiveType) || rate < SLOW;
+  if (!slow || file.size < 300000) return file;
+  try {
+    const bitmap = await createImageBitmap(file);
+    const scale = SIDE / Math.min(bitmap.width, bitmap.height);
+    if (scale >= 1) return file;
+    const canvas = new OffscreenCanvas(Math.round(bitmap.width * scale), Math.round(bitmap.height * scale));
+    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    const copy = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 });
+    return copy.size < file.size ? copy : file;
+  } catch {
+    return file;
+  }
+}
+
+function send(blob, item, key, file) {
+  return new Promise((resolve) => {
+    const request = new XMLHttpRequest();
+    const began = performance.now();
+    const bar = document.createElement("progress");
+    bar.max = 1;
+    bar.setAttribute("aria-label", texts.sending);
+    say(item, texts.sending).append(bar);
+    request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) bar.value = event.loaded / event.total; });
+    request.upload.addEventListener("load", () => {
+      const seconds = (performance.now() - began) / 1000;
+      if (blob.size > 50000) rate = blob.size / seconds;
+      item.querySelector(".quiet").textContent = texts.waiting;
+      bar.removeAttribute("value");
+    });
+    request.addEventListener("load", () => {
+      if (request.status < 400) {
+        const made = document.createElement("template");
+        made.innerHTML = request.responseText;
+        const answered = made.content.querySelector("li");
+        answered.querySelector(".shown img")?.setAttribute("loading", "eager");
+        item.replaceWith(answered);
+        htmx.process(answered);
+        tellTimes(answered);
+      } else {
+        const made = document.createElement("template");
+        made.innerHTML = request.responseText;
+        const said = made.content.querySelector(".error");
+        const again = [429, 502, 503, 504].includes(request.status);
+        refused(item, said ? said.textContent : texts.unreachable, again, file, key);
+      }
+      resolve();
+    });
+    request.addEventListener("error", () => { refused(item, texts.unreachable, true, file, key); resolve(); });
+    request.open("POST", form.action);
+    request.setRequestHeader("HX-Request", "true");
+    request.setRequestHeader("Idempotency-Key", key); // sent again, it is taken once
+    const body = new FormData();
+    body.append("csrf_token", form.elements.csrf_token.value);
+    body.append("file", blob, file.name || "picture.jpg");
+    request.send(body);
+  });
+}
+
+function refused(item, text, again, file, key) {
+  const answer = say(item, text, true);
+  if (!again) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "second";
+  button.textContent = texts.again;
+  button.addEventListener("click", () => { waiting.push({ file, item, key }); next(); });
+  answer.append(button);
+}
+
+const file = document.getElementById("file");
+const camera = document.getElementById("camera");
+for (const source of [file, camera]) source.addEventListener("change", () => { take(source.files); source.value = ""; });
+form.addEventListener("submit", (event) => { event.preventDefault(); take(file.files); });
+if (matchMedia("(pointer: coarse)").matches) {
+  camera.disabled = false;
+  camera.removeAttribute("tabindex");
+  form.querySelector(".camera").hidden = false;
+}
+const drop = form.querySelector(".drop");
+for (const name of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("over", name === "dragover");
+    if (name === "drop") take(event.dataTransfer.files);
+  });
+}
+document.addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  if (files.length) take(files);
 });

@@ -35,6 +35,7 @@ def parts(settings: Settings, secrets: dict[str, str]) -> list[Part]:
         **quiet,
         **secrets,
         "CLOSEDLOOP_HOME": str(home),
+        "CLOSEDLOOP_UPLOADS_PER_MINUTE": "0",  # one machine, and people who know each other
         "PYTHONUNBUFFERED": "1",
     }
     for name in ("web", "inference", "sampler", "trainer"):

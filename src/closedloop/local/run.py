@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from closedloop import project as projects
+from closedloop import first_start
 from closedloop.errors import CannotStart, ClosedloopError
 from closedloop.local.parts import Part, parts
-from closedloop.local.secrets import ensure_secrets
+from closedloop.local.secrets import ensure_secrets, with_secrets
 from closedloop.local.supervisor import Supervisor
 from closedloop.settings import Settings
 from closedloop.storage import Stores
@@ -52,7 +52,7 @@ def run(settings: Settings) -> int:
             Database(settings.database_url),
             Objects(secrets["S3_ENDPOINT_URL"], secrets["AWS_ACCESS_KEY_ID"], secrets["AWS_SECRET_ACCESS_KEY"]),
         )
-        prepare_records(stores, settings.closedloop_default_project, dt.datetime.now(dt.UTC))
+        first_start.prepare(stores, with_secrets(settings, secrets), dt.datetime.now(dt.UTC))
         ready = threading.Event()  # until then parts that wait for one another are no news
         supervisor = Supervisor(
             home / "logs",
@@ -83,12 +83,6 @@ def run(settings: Settings) -> int:
         ending.set()
         console.print("Everything has ended. `make run` comes back with all there was.")
     return 1 if failed else 0
-
-
-def prepare_records(stores: Stores, default_project: str, now: dt.datetime) -> None:
-    """Bring the tables up to date; the first start also makes the default project."""
-    stores.db.migrate()
-    projects.make_first(stores, default_project, now)
 
 
 def wait_until_ready(every: Sequence[Part], stores: Stores, ending: threading.Event, say: Say) -> None:
@@ -123,8 +117,9 @@ def table(settings: Settings, secrets: dict[str, str]) -> Table:
         rows.add_column(head, overflow="fold")  # a key or an address that is cut off is of no use
     host = settings.host
     login = f"{secrets['LABEL_STUDIO_USERNAME']} / {secrets['LABEL_STUDIO_PASSWORD']}"
+    owner = f"{secrets['CLOSEDLOOP_OWNER_EMAIL']} / {secrets['CLOSEDLOOP_OWNER_PASSWORD']}"
     keys = f"{secrets['AWS_ACCESS_KEY_ID']} / {secrets['AWS_SECRET_ACCESS_KEY']}"
-    rows.add_row("pages", f"http://{host}:{settings.closedloop_web_port}", "none")
+    rows.add_row("pages", f"http://{host}:{settings.closedloop_web_port}", owner)
     rows.add_row("Label Studio", secrets["LABEL_STUDIO_URL"], login)
     rows.add_row("inference", f"http://{host}:{settings.closedloop_inference_port}/docs", "none")
     rows.add_row("S3 store", secrets["S3_ENDPOINT_URL"], keys)

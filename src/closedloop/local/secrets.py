@@ -24,6 +24,9 @@ def ensure_secrets(settings: Settings) -> dict[str, str]:
         "LABEL_STUDIO_USERNAME": "admin@closedloop.local",
         "LABEL_STUDIO_PASSWORD": secrets.token_urlsafe(15),
         "LABEL_STUDIO_API_KEY": secrets.token_hex(20),
+        "CLOSEDLOOP_OWNER_EMAIL": settings.closedloop_owner_email,
+        "CLOSEDLOOP_OWNER_PASSWORD": secrets.token_urlsafe(15),
+        "CLOSEDLOOP_SESSION_KEY": secrets.token_hex(32),
     }
     try:
         if path.exists():
@@ -44,6 +47,11 @@ def ensure_secrets(settings: Settings) -> dict[str, str]:
             problem=f"{path} cannot be read or written ({error}).", remedy="Mend it, then start again."
         ) from None
     return values
+
+
+def with_secrets(settings: Settings, values: dict[str, str]) -> Settings:
+    """The settings as the parts will read them, once these secrets are in the file."""
+    return Settings(**{**settings.model_dump(), **{name.lower(): value for name, value in values.items()}})
 
 
 def exists(home: Path) -> bool:

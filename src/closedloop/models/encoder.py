@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from closedloop.errors import EncoderUnavailable
+from closedloop.installations import ASKED_FOR
 
 EMBEDDED = "embedded"
 OPENCLIP = "openclip:"
@@ -177,7 +178,7 @@ def choose(setting: str) -> tuple[Encoder, str]:
     Raises EncoderUnavailable where a named one cannot be loaded.
     """
     if setting != "auto":
-        return load(setting), f"{setting} was asked for by CLOSEDLOOP_ENCODER."
+        return load(setting), f"{setting} {ASKED_FOR} CLOSEDLOOP_ENCODER."
     wanted = OPENCLIP + DEFAULT_OPENCLIP
     remedy = (
         f"so pictures are read with the embedded encoder (EfficientNet-Lite0), which knows no words: a project "

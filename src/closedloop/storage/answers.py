@@ -12,6 +12,7 @@ from closedloop.storage.tables import (
     collected_objects,
     dataset_items,
     datasets,
+    images,
     imported_answers,
     releases,
     tasks,
@@ -30,14 +31,21 @@ def annotations_of_task(tx: sa.Connection, task_id: str) -> Sequence[sa.RowMappi
     return list(newest.values())
 
 
-def task_annotations(tx: sa.Connection, project_id: str) -> Sequence[sa.RowMapping]:
-    """Every version of every annotation of a project, oldest first, with its task's picture, queue and probability."""
+def task_annotations(tx: sa.Connection, project_id: str, image_id: str | None = None) -> Sequence[sa.RowMapping]:
+    """Every version of every annotation of a project (or of one picture), oldest first.
+
+    With its task's picture, queue and probability; without those of removed pictures.
+    """
+    there = (images.c.project_id == tasks.c.project_id) & (images.c.id == tasks.c.image_id)
     query = (
         sa.select(annotations, tasks.c.image_id, tasks.c.queue, tasks.c.probability)
-        .join(tasks, annotations.c.task_id == tasks.c.id)
+        .join(tasks, (annotations.c.task_id == tasks.c.id) & (annotations.c.project_id == tasks.c.project_id))
+        .join(images, there & images.c.removed_at.is_(None))
         .where(annotations.c.project_id == project_id)
         .order_by(annotations.c.answered_at, annotations.c.annotation_id)
     )
+    if image_id is not None:
+        query = query.where(tasks.c.project_id == project_id, tasks.c.image_id == image_id)
     return tx.execute(query).mappings().all()
 
 
@@ -74,9 +82,12 @@ def imported_label(tx: sa.Connection, project_id: str, image_id: str) -> str | N
     return tx.execute(query).scalar()
 
 
-def imports(tx: sa.Connection, project_id: str) -> Sequence[sa.RowMapping]:
-    """All imported answers of a project."""
-    return tx.execute(sa.select(imported_answers).where(imported_answers.c.project_id == project_id)).mappings().all()
+def imports(tx: sa.Connection, project_id: str, image_id: str | None = None) -> Sequence[sa.RowMapping]:
+    """All imported answers of a project, or the one about a picture."""
+    query = sa.select(imported_answers).where(imported_answers.c.project_id == project_id)
+    if image_id is not None:
+        query = query.where(imported_answers.c.image_id == image_id)
+    return tx.execute(query).mappings().all()
 
 
 def add_dataset(tx: sa.Connection, row: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> bool:

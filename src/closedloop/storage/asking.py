@@ -20,6 +20,34 @@ def task(tx: sa.Connection, task_id: str) -> sa.RowMapping | None:
     return tx.execute(sa.select(tasks).where(tasks.c.id == task_id)).mappings().first()
 
 
+def withdraw(tx: sa.Connection, project_id: str, image_id: str, queue: str | None, now: dt.datetime) -> None:
+    """Ask no more about a picture, in one queue or in all; the tasks go at the next sync."""
+    own = (tasks.c.project_id == project_id) & (tasks.c.image_id == image_id)
+    if queue is not None:
+        own &= tasks.c.queue == queue
+    tx.execute(tasks.update().where(own, tasks.c.withdrawn_at.is_(None)).values(withdrawn_at=now))
+
+
+def ask_again(tx: sa.Connection, task_id: str, values: Mapping[str, Any]) -> None:
+    """A task that was withdrawn is wanted after all."""
+    tx.execute(
+        tasks.update()
+        .where(tasks.c.id == task_id, tasks.c.withdrawn_at.is_not(None))
+        .values(**values, withdrawn_at=None)
+    )
+
+
+def withdrawn(tx: sa.Connection, project_id: str, queue: str) -> Sequence[sa.RowMapping]:
+    """The withdrawn tasks of a queue: `id, removed` (whether their picture is)."""
+    there = (images.c.project_id == tasks.c.project_id) & (images.c.id == tasks.c.image_id)
+    query = (
+        sa.select(tasks.c.id, images.c.removed_at.is_not(None).label("removed"))
+        .join(images, there)
+        .where(tasks.c.project_id == project_id, tasks.c.queue == queue, tasks.c.withdrawn_at.is_not(None))
+    )
+    return tx.execute(query).mappings().all()
+
+
 def task_ids(tx: sa.Connection, project_id: str, queue: str) -> set[str]:
     """The ids of all tasks of a queue."""
     query = sa.select(tasks.c.id).where(tasks.c.project_id == project_id, tasks.c.queue == queue)
@@ -43,6 +71,7 @@ def unsynced(tx: sa.Connection, project_id: str, queue: str) -> list[str]:
         tasks.c.queue == queue,
         tasks.c.delivered_at.is_not(None),
         tasks.c.synced_at.is_(None),
+        tasks.c.withdrawn_at.is_(None),
     )
     return list(tx.execute(query).scalars())
 
@@ -78,6 +107,7 @@ def sampling_frame(tx: sa.Connection, project_id: str, queue: str, before: dt.da
         images.c.project_id == project_id,
         images.c.source == "upload",
         images.c.arrived_at < before,
+        images.c.removed_at.is_(None),
         images.c.id.not_in(seen),
     )
     return sorted(tx.execute(query).scalars())
@@ -151,7 +181,7 @@ def undelivered(tx: sa.Connection) -> dict[tuple[str, str], tuple[int, dt.dateti
     query = (
         sa.select(tasks.c.project_id, tasks.c.queue, sa.func.count(), sa.func.min(due_since))
         .outerjoin(outbox, (outbox.c.kind == "deliver") & (outbox.c.ref == tasks.c.id))
-        .where(tasks.c.delivered_at.is_(None))
+        .where(tasks.c.delivered_at.is_(None), tasks.c.withdrawn_at.is_(None))
         .group_by(tasks.c.project_id, tasks.c.queue)
     )
     return {(project, queue): (count, since) for project, queue, count, since in tx.execute(query)}
@@ -172,6 +202,7 @@ def queue_depths(tx: sa.Connection, usable: Sequence[str]) -> dict[tuple[str, st
     query = (
         sa.select(tasks.c.project_id, tasks.c.queue, sa.func.sum(waits), sa.func.sum(has_one))
         .outerjoin(answered, answered.c.task_id == tasks.c.id)
+        .where(tasks.c.withdrawn_at.is_(None))
         .group_by(tasks.c.project_id, tasks.c.queue)
     )
     return {(project, queue): (int(waiting), int(done)) for project, queue, waiting, done in tx.execute(query)}

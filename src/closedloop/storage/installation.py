@@ -1,24 +1,36 @@
 """Records about the installation itself: projects, the chosen encoder, leases, and when each job last ran."""
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
 from closedloop.storage.tables import installation, job_runs, label_studio_projects, leases, projects
+from closedloop.storage.tables import manifest_changes as manifest_changes_table
 
 
-def save_project(tx: sa.Connection, project_id: str, manifest: dict[str, Any], now: dt.datetime) -> None:
-    """Make the project, or replace its manifest."""
+def save_project(tx: sa.Connection, project_id: str, manifest: dict[str, Any], now: dt.datetime, by: str) -> None:
+    """Make the project, or replace its manifest, and keep what it was."""
+    before = project_manifest(tx, project_id)
     row = {"id": project_id, "manifest": manifest, "created_at": now, "changed_at": now}
     if not insert_new(tx, projects, row):
         tx.execute(projects.update().where(projects.c.id == project_id).values(manifest=manifest, changed_at=now))
+    change = {"project_id": project_id, "at": now, "by": by, "after": manifest}
+    tx.execute(manifest_changes_table.insert().values(**change, before=sa.null() if before is None else before))
 
 
-def project_manifest(tx: sa.Connection, project_id: str) -> dict[str, Any] | None:
-    """The manifest of one project, None where there is no such project."""
-    return tx.execute(sa.select(projects.c.manifest).where(projects.c.id == project_id)).scalar()
+def project_manifest(tx: sa.Connection, project_id: str, lock: bool = False) -> dict[str, Any] | None:
+    """The manifest of one project, None where there is none; `lock`: nobody else changes it in this transaction."""
+    query = sa.select(projects.c.manifest).where(projects.c.id == project_id)
+    return tx.execute(query.with_for_update() if lock else query).scalar()
+
+
+def manifest_changes(tx: sa.Connection, project_id: str, limit: int = 100) -> Sequence[sa.RowMapping]:
+    """What a project's manifest was before and after each change, the newest first."""
+    query = sa.select(manifest_changes_table).where(manifest_changes_table.c.project_id == project_id)
+    return tx.execute(query.order_by(manifest_changes_table.c.id.desc()).limit(limit)).mappings().all()
 
 
 def lock_project(tx: sa.Connection, project_id: str) -> None:

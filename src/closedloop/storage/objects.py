@@ -18,9 +18,10 @@ PRODUCTION = "production"
 LABEL_STUDIO = "labelstudio"
 TRACKING = "tracking"
 MODELS = "models"
+THUMBNAILS = "thumbnails"  # small copies for the pages, made when first looked at
 PATIENCE = 10.0  # s until a store that does not answer is away: a page waits for this. What reads, tries again
 SLOWEST = 500_000  # bytes/s at which it must take what is written
-BUCKETS = (PRODUCTION, LABEL_STUDIO, TRACKING, MODELS)
+BUCKETS = (PRODUCTION, LABEL_STUDIO, TRACKING, MODELS, THUMBNAILS)
 
 
 @dataclass(frozen=True)

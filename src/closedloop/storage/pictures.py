@@ -15,10 +15,16 @@ def add_image(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
     return bool(insert_new(tx, images, row))
 
 
-def image(tx: sa.Connection, project_id: str, image_id: str) -> sa.RowMapping | None:
-    """One picture's record."""
+def image(tx: sa.Connection, project_id: str, image_id: str, lock: bool = False) -> sa.RowMapping | None:
+    """One picture's record; `lock`: nobody else who locks it goes on before this transaction ends."""
     query = sa.select(images).where(images.c.project_id == project_id, images.c.id == image_id)
-    return tx.execute(query).mappings().first()
+    return tx.execute(query.with_for_update() if lock else query).mappings().first()
+
+
+def revive(tx: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Record that a removed picture has come again."""
+    own = (images.c.project_id == row["project_id"]) & (images.c.id == row["id"])
+    tx.execute(images.update().where(own).values(**row, removed_at=None, removed_by=None))
 
 
 def images_of(tx: sa.Connection, project_id: str, ids: Iterable[str]) -> dict[str, sa.RowMapping]:
@@ -135,6 +141,44 @@ def feedback_on(tx: sa.Connection, prediction_id: str) -> tuple[bool, str | None
     rows = tx.execute(query).mappings().all()
     labels = [row["label"] for row in rows if row["kind"] == "label"]
     return any(row["kind"] == "flag" for row in rows), labels[-1] if labels else None
+
+
+def take_back_feedback(tx: sa.Connection, prediction_id: str, kind: str) -> bool:
+    """Forget that a visitor flagged ("flag") or named ("label") a picture; False where none did."""
+    own = (feedback.c.prediction_id == prediction_id) & (feedback.c.kind == kind)
+    return bool(tx.execute(feedback.delete().where(own)).rowcount)
+
+
+def predictions_of_visitor(tx: sa.Connection, project_id: str, visitor: str, limit: int) -> Sequence[sa.RowMapping]:
+    """What a visitor sent to a project, the newest first."""
+    query = (
+        sa.select(predictions)
+        .where(predictions.c.visitor == visitor, predictions.c.project_id == project_id)
+        .order_by(predictions.c.created_at.desc(), predictions.c.id)
+        .limit(limit)
+    )
+    return tx.execute(query).mappings().all()
+
+
+def sent_by(tx: sa.Connection, project_id: str, image_id: str, visitor: str) -> bool:
+    """Whether a visitor sent this picture."""
+    query = sa.select(predictions.c.id).where(
+        predictions.c.project_id == project_id, predictions.c.image_id == image_id, predictions.c.visitor == visitor
+    )
+    return tx.execute(query.limit(1)).first() is not None
+
+
+def feedback_on_image(tx: sa.Connection, project_id: str, image_id: str) -> tuple[bool, str | None]:
+    """(flagged, the newest label that a visitor gave) over all predictions about a picture."""
+    query = (
+        sa.select(feedback.c.kind, feedback.c.label)
+        .join(predictions, predictions.c.id == feedback.c.prediction_id)
+        .where(predictions.c.project_id == project_id, predictions.c.image_id == image_id)
+        .order_by(feedback.c.said_at)
+    )
+    rows = tx.execute(query).all()
+    labels = [row.label for row in rows if row.kind == "label"]
+    return any(row.kind == "flag" for row in rows), labels[-1] if labels else None
 
 
 def add_embeddings(tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:

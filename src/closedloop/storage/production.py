@@ -11,19 +11,19 @@ from sqlalchemy.sql.functions import FunctionElement
 from closedloop.storage.tables import annotations, predictions, tasks
 
 
-class _UTCDay(FunctionElement[str]):
+class UTCDay(FunctionElement[str]):
     """The day of a moment in UTC. Postgres would take the zone of the session."""
 
     inherit_cache = True
 
 
-@compiles(_UTCDay)
-def _of_text(element: _UTCDay, compiler: Any, **options: Any) -> str:
+@compiles(UTCDay)
+def _of_text(element: UTCDay, compiler: Any, **options: Any) -> str:
     return f"date({compiler.process(element.clauses, **options)})"
 
 
-@compiles(_UTCDay, "postgresql")
-def _of_moment(element: _UTCDay, compiler: Any, **options: Any) -> str:
+@compiles(UTCDay, "postgresql")
+def _of_moment(element: UTCDay, compiler: Any, **options: Any) -> str:
     return f"date({compiler.process(element.clauses, **options)} AT TIME ZONE 'UTC')"
 
 
@@ -35,7 +35,7 @@ def answered_counts(
     `strata` is a list of (name, queues), the weightiest first; `stratum` is None for a picture that entered none.
     """
     stratum = _stratum(project_id, strata)
-    day = _UTCDay(predictions.c.created_at)
+    day = UTCDay(predictions.c.created_at)
     columns = (predictions.c.release, predictions.c.label, day.label("day"), stratum.c.stratum)
     query = (
         sa.select(*columns, sa.func.count().label("pictures"))
@@ -61,7 +61,7 @@ def answered_and_annotated(
             predictions.c.image_id,
             predictions.c.release,
             predictions.c.label,
-            _UTCDay(predictions.c.created_at).label("day"),
+            UTCDay(predictions.c.created_at).label("day"),
             stratum.c.stratum,
         )
         .select_from(predictions.outerjoin(stratum, stratum.c.image_id == predictions.c.image_id))

@@ -62,7 +62,11 @@ images = _table(
     sa.Column("bytes", sa.Integer, nullable=False),
     sa.Column("source", sa.String(16), nullable=False),  # upload | import
     sa.Column("arrived_at", UTCDateTime, nullable=False),
+    # A tombstone: its bytes and what was derived from it are gone, and datasets that named it still may.
+    sa.Column("removed_at", UTCDateTime),
+    sa.Column("removed_by", sa.Text),  # "visitor", or an account's address
     sa.Index(None, "project_id", "source", "arrived_at"),
+    sa.Index(None, "project_id", "removed_at"),
 )
 
 predictions = _table(
@@ -79,11 +83,13 @@ predictions = _table(
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("answered_at", UTCDateTime),
     sa.Column("idempotency_key", sa.String(200)),
+    sa.Column("visitor", sa.String(32)),  # who sent the picture: the digest of a cookie
     _of_image(),
     sa.UniqueConstraint("project_id", "id"),
     sa.UniqueConstraint("project_id", "idempotency_key"),
     sa.Index(None, "project_id", "image_id"),
     sa.Index(None, "project_id", "created_at"),
+    sa.Index(None, "visitor", "project_id", "created_at"),
 )
 
 embeddings = _table(  # each picture is embedded once per encoder, ever
@@ -143,10 +149,12 @@ tasks = _table(
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("delivered_at", UTCDateTime),  # its file lies in S3
     sa.Column("synced_at", UTCDateTime),  # Label Studio has read the file
+    sa.Column("withdrawn_at", UTCDateTime),  # nobody needs an answer any more; it goes at the next sync
     _of_image(),
     sa.ForeignKeyConstraint(["project_id", "prediction_id"], ["predictions.project_id", "predictions.id"]),
     sa.UniqueConstraint("project_id", "image_id", "queue"),
     sa.UniqueConstraint("project_id", "id"),
+    sa.Index(None, "project_id", "queue", "image_id"),
 )
 
 outbox = _table(  # what was promised in a transaction and is still to be done outside it
@@ -262,6 +270,103 @@ leases = _table(  # who does a job that must not be done twice at once; `fence` 
     sa.Column("holder", sa.String(32), nullable=False),
     sa.Column("fence", sa.Integer, nullable=False),
     sa.Column("expires_at", UTCDateTime, nullable=False),
+)
+
+catalogue = _table(  # what the list of pictures filters and sorts by: derived, one row per picture that is there
+    "catalogue",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("image_id", sa.String(32), primary_key=True),
+    sa.Column("arrived_at", UTCDateTime, nullable=False),
+    sa.Column("label", sa.Text),  # the newest answer
+    sa.Column("confidence", sa.Float),
+    sa.Column("flagged", sa.Boolean, nullable=False),
+    sa.Column("user_label", sa.Text),
+    sa.Column("answer", sa.Text),  # what annotators settled, or an import said
+    sa.Column("answered", sa.Boolean, nullable=False),  # whether there is an `answer`
+    sa.Column("disagrees", sa.Boolean, nullable=False),  # the newest answer and `answer`
+    _of_image(),
+    sa.Index("ix_catalogue_arrived", "project_id", "arrived_at", "image_id"),
+    sa.Index("ix_catalogue_confidence", "project_id", "confidence", "image_id"),
+    sa.Index("ix_catalogue_label_arrived", "project_id", "label", "arrived_at", "image_id"),
+    sa.Index("ix_catalogue_label_confidence", "project_id", "label", "confidence", "image_id"),
+    sa.Index("ix_catalogue_flagged_arrived", "project_id", "flagged", "arrived_at", "image_id"),
+    sa.Index("ix_catalogue_disagrees_arrived", "project_id", "disagrees", "arrived_at", "image_id"),
+    sa.Index("ix_catalogue_answered_arrived", "project_id", "answered", "arrived_at", "image_id"),
+    sa.Index("ix_catalogue_answer_arrived", "project_id", "answer", "arrived_at", "image_id"),
+)
+
+surveys = _table(  # the dashboard's numbers, counted by the sampler so that the page need not count
+    "surveys",
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("at", UTCDateTime, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),  # how long counting took
+    sa.Column("body", sa.JSON, nullable=False),
+)
+
+manifest_changes = _table(
+    "manifest_changes",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id"), nullable=False),
+    sa.Column("at", UTCDateTime, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),  # an account's address, or "command line"
+    sa.Column("before", sa.JSON),  # None: the project was made
+    sa.Column("after", sa.JSON, nullable=False),
+    sa.Index(None, "project_id", "id"),
+)
+
+accounts = _table(
+    "accounts",
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("email", sa.String(254), nullable=False, unique=True),  # in lower case
+    sa.Column("password", sa.Text, nullable=False),  # argon2
+    sa.Column("everywhere", sa.Boolean, nullable=False),  # owner of every project, of those to come too
+    sa.Column("created_at", UTCDateTime, nullable=False),
+)
+
+memberships = _table(
+    "memberships",
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), primary_key=True),
+    sa.Column("role", sa.String(8), nullable=False),  # owner | viewer
+    sa.Column("at", UTCDateTime, nullable=False),
+    sa.Index(None, "account_id"),
+)
+
+sessions = _table(  # who is signed in; the cookie holds what `digest` is the digest of
+    "sessions",
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("expires_at", UTCDateTime, nullable=False),
+    sa.Index(None, "account_id"),
+)
+
+api_tokens = _table(
+    "api_tokens",
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("name", sa.String(100), nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Index(None, "account_id"),
+)
+
+invitations = _table(
+    "invitations",
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id"), nullable=False),
+    sa.Column("role", sa.String(8), nullable=False),  # visitor (as often as one likes) | viewer | owner (once)
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("expires_at", UTCDateTime, nullable=False),
+    sa.Index(None, "project_id"),
+)
+
+rates = _table(  # how often somebody did something, counted in windows of equal length
+    "rates",
+    sa.Column("key", sa.String(120), primary_key=True),
+    sa.Column("starts_at", UTCDateTime, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Index(None, "starts_at"),
 )
 
 job_runs = _table(  # when a scheduled job last ran to its end

@@ -1,0 +1,296 @@
+"""The pictures of a project: the list, one picture's history, the pictures themselves, and exports."""
+
+import csv
+import datetime as dt
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import zipstream
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+from closedloop import catalogue, history, image, removal
+from closedloop import project as projects
+from closedloop.catalogue import NEWEST, ORDERS, Filter
+from closedloop.errors import BadRequest, UnknownPicture
+from closedloop.project import Project
+from closedloop.storage import Stores, pictures
+from flask_app import context, rights
+
+pages = Blueprint("images", __name__)
+
+KEPT = "private, max-age=31536000, immutable"  # a picture's name is its digest: it never changes
+COLUMNS = ("image_id", "arrived_at", "label", "confidence", "flagged", "user_label", "answer", "disagrees")
+
+
+class _Query(BaseModel):
+    """The filter's form, as it stands in the address; an empty field is none."""
+
+    model_config = ConfigDict(extra="ignore")
+    label: str | None = None
+    answer: str | None = None
+    at_least: float | None = Field(None, ge=0, le=100)  # percent
+    at_most: float | None = Field(None, ge=0, le=100)
+    queue: str | None = None
+    flagged: bool | None = None
+    answered: bool | None = None
+    disagrees: bool | None = None
+    since: dt.date | None = None
+    until: dt.date | None = None
+    order: str = NEWEST
+    zone: int = Field(0, ge=-14 * 60, le=14 * 60)  # min that the visitor's clock is behind UTC, as browsers say it
+
+    def filter(self) -> Filter:
+        """The filter; days begin and end at the visitor's midnight."""
+        return Filter(
+            label=self.label,
+            answer=self.answer,
+            at_least=None if self.at_least is None else self.at_least / 100,
+            at_most=None if self.at_most is None else self.at_most / 100,
+            queue=self.queue,
+            flagged=self.flagged,
+            answered=self.answered,
+            disagrees=self.disagrees,
+            since=self._midnight(self.since, 0),
+            until=self._midnight(self.until, 1),
+        )
+
+    def _midnight(self, day: dt.date | None, later: int) -> dt.datetime | None:
+        if day is None:
+            return None
+        start = dt.datetime.combine(day, dt.time(), dt.UTC) + dt.timedelta(days=later)
+        return start + dt.timedelta(minutes=self.zone)
+
+
+@pages.get("/p/<project_id>/images")
+def page(project_id: str) -> AnyResponse | tuple[str, int] | str:
+    """The list, filtered and sorted, a page at a time."""
+    who = rights.viewer(project_id)
+    project = projects.get(context.stores(), project_id)
+    typed = {name: value for name, value in request.args.items() if value}
+    key, backwards = typed.get("after") or typed.get("before"), "before" in typed and "after" not in typed
+    try:
+        asked = _asked(project)
+        found = catalogue.page(context.stores(), project.id, asked.filter(), asked.order, key, backwards)
+        faults: dict[str, str] = {}
+    except _Faults as error:
+        if context.wants_json():
+            raise BadRequest(reason="; ".join(f"{name}: {fault}" for name, fault in error.by_field.items())) from None
+        found, faults = catalogue.Page(), error.by_field
+    if context.wants_json():
+        return jsonify(
+            ok=True,
+            pictures=[_as_json(project.id, entry) for entry in found.entries],
+            after=found.after,
+            before=found.before,
+        )
+    kept = {name: value for name, value in typed.items() if name not in ("after", "before")}
+    shown = render_template(
+        "images.html",
+        project=project,
+        found=found,
+        typed=typed,
+        faults=faults,
+        kept=kept,
+        is_filtered=bool(kept.keys() - {"order", "zone"}),
+        orders=ORDERS,
+        may_change=who.may_change(project.id),
+        active="images",
+    )
+    return (shown, 400) if faults else shown
+
+
+@pages.get("/p/<project_id>/images.csv")
+def as_csv(project_id: str) -> Response:
+    """The filtered list as CSV."""
+    project, entries = _chosen(project_id)
+
+    def lines() -> Iterator[str]:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        for entry in entries:
+            writer.writerow(_plain(getattr(entry, name)) for name in COLUMNS)
+            if text.tell() > 2**15:
+                yield text.getvalue()
+                text.seek(0)
+                text.truncate()
+        yield text.getvalue()
+
+    return Response(lines(), mimetype="text/csv", headers=_attached(f"{project.id}-images.csv"))
+
+
+@pages.get("/p/<project_id>/images.zip")
+def as_folder(project_id: str) -> Response:
+    """The filtered pictures that have an answer, a folder per class (ImageFolder), as they are read."""
+    project, entries = _chosen(project_id)
+    stores = context.stores()
+    archive = zipstream.ZipStream(compress_type=zipstream.ZIP_STORED)  # JPEGs do not get smaller
+    chunks = _zipped(archive, stores, project, entries)
+    return Response(chunks, mimetype="application/zip", headers=_attached(f"{project.id}-images.zip"))
+
+
+@pages.get("/p/<project_id>/images/<image_id>")
+def show(project_id: str, image_id: str) -> AnyResponse | str:
+    """One picture with its whole history."""
+    who = rights.viewer(project_id)
+    project = projects.get(context.stores(), project_id)
+    found = history.of(context.stores(), project.id, image_id)
+    if context.wants_json():
+        return jsonify(ok=True, picture_url=rights.link_to(project.id, image_id), **_history_as_json(found))
+    return render_template(
+        "image.html", project=project, history=found, may_change=who.may_change(project.id), active="images"
+    )
+
+
+@pages.post("/p/<project_id>/images/<image_id>/remove")
+def remove(project_id: str, image_id: str) -> AnyResponse:
+    """An owner removes a picture with everything that was derived from it."""
+    who = rights.owner(project_id)
+    removal.remove(context.stores(), project_id, image_id, who.email, context.now())
+    if context.wants_json():
+        return jsonify(ok=True)
+    return redirect(url_for(".removed", project_id=project_id), 303)
+
+
+@pages.get("/p/<project_id>/removed")
+def removed(project_id: str) -> str:
+    """The pictures that were removed, and the releases that had learnt from them."""
+    rights.viewer(project_id)
+    project = projects.get(context.stores(), project_id)
+    tombstones = removal.listing(context.stores(), project.id)
+    return render_template("removed.html", project=project, tombstones=tombstones, active="images")
+
+
+@pages.get("/p/<project_id>/images/<image_id>/picture")
+def picture(project_id: str, image_id: str) -> Response:
+    """The picture itself, for whoever has a right to it."""
+    rights.picture(project_id, image_id)
+    return _jpeg(_stored(project_id, image_id))
+
+
+@pages.get("/p/<project_id>/images/<image_id>/thumbnail")
+def thumbnail(project_id: str, image_id: str) -> Response:
+    """A small copy, made when it is first looked at and kept."""
+    rights.picture(project_id, image_id)
+    key = removal.thumbnail_key(project_id, image_id)
+    try:
+        small = context.stores().objects.get(key)
+    except FileNotFoundError:
+        small = image.thumbnail(_stored(project_id, image_id))
+        context.stores().objects.put(key, small)
+    return _jpeg(small)
+
+
+def _stored(project_id: str, image_id: str) -> bytes:
+    with context.stores().db.read() as tx:
+        row = pictures.image(tx, project_id, image_id)
+    if row is None or row["removed_at"] is not None:
+        raise UnknownPicture
+    try:
+        return context.stores().objects.get(row["key"])
+    except FileNotFoundError:  # it moved to its class a moment ago
+        with context.stores().db.read() as tx:
+            row = pictures.image(tx, project_id, image_id)
+        if row is None or row["removed_at"] is not None:
+            raise UnknownPicture from None
+        return context.stores().objects.get(row["key"])
+
+
+def _jpeg(data: bytes) -> Response:
+    return Response(data, mimetype="image/jpeg", headers={"Cache-Control": KEPT})
+
+
+class _Faults(Exception):
+    """What is wrong with a form, by field."""
+
+    def __init__(self, by_field: dict[str, str]) -> None:
+        self.by_field = by_field
+
+
+def _asked(project: Project) -> _Query:
+    given = {name: value for name, value in request.args.items() if value and name in _Query.model_fields}
+    faults: dict[str, str] = {}
+    try:
+        asked = _Query.model_validate(given)
+    except ValidationError as error:
+        faults = {str(fault["loc"][0]): str(fault["msg"]) for fault in error.errors()}
+        raise _Faults(faults) from None
+    for name, known in (
+        ("label", project.classes),
+        ("answer", project.classes),
+        ("queue", project.queues),
+        ("order", ORDERS),
+    ):
+        value = getattr(asked, name)
+        if value is not None and value not in known:
+            faults[name] = f"there is no {value[:100]}"
+    if faults:
+        raise _Faults(faults)
+    return asked
+
+
+def _chosen(project_id: str) -> tuple[Project, Iterator[catalogue.Entry]]:
+    rights.viewer(project_id)
+    project = projects.get(context.stores(), project_id)
+    try:
+        asked = _asked(project)
+    except _Faults as error:
+        raise BadRequest(reason="; ".join(f"{name}: {fault}" for name, fault in error.by_field.items())) from None
+    return project, catalogue.every(context.stores(), project.id, asked.filter(), asked.order)
+
+
+def _zipped(
+    archive: zipstream.ZipStream, stores: Stores, project: Project, entries: Iterator[catalogue.Entry]
+) -> Iterator[bytes]:
+    for entry in entries:
+        if entry.answer is None:
+            continue
+        with stores.db.read() as tx:
+            row = pictures.image(tx, project.id, entry.image_id)
+        if row is None or row["removed_at"] is not None:
+            continue
+        archive.add(stores.objects.get(row["key"]), f"{_folder(entry.answer)}/{entry.image_id}.jpg")
+        yield from archive.all_files()
+    yield from archive.finalize()
+
+
+def _folder(label: str) -> str:
+    """The folder of a class: its name, with what no file system takes as %XX, so that two classes have two folders."""
+    return re.sub(r'[/\\:*?"<>|%]|^\.', lambda found: f"%{ord(found[0]):02X}", label)
+
+
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return int(value)
+    return "" if value is None else value
+
+
+def _as_json(project_id: str, entry: catalogue.Entry) -> dict[str, Any]:
+    said = {name: getattr(entry, name) for name in COLUMNS}
+    said["arrived_at"] = entry.arrived_at.isoformat()
+    return {**said, "url": url_for(".show", project_id=project_id, image_id=entry.image_id)}
+
+
+def _history_as_json(found: history.History) -> dict[str, Any]:
+    def told(value: Any) -> Any:
+        if isinstance(value, dt.datetime):
+            return value.isoformat()
+        if isinstance(value, list):
+            return [told(one) for one in value]
+        if hasattr(value, "keys"):
+            hidden = ("visitor", "idempotency_key")
+            return {name: told(value[name]) for name in value.keys() if name not in hidden}  # noqa: SIM118
+        return value
+
+    names = ("picture", "predictions", "feedback", "tasks", "imported", "answer", "datasets")
+    return {name: told(getattr(found, name)) for name in names}

@@ -1,0 +1,40 @@
+// What every page does: moments in the visitor's own zone, keys, and the list of the keys.
+"use strict";
+document.documentElement.classList.add("scripted");
+
+function tellTimes(root) {
+  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  for (const time of root.querySelectorAll("time[datetime]:not([data-told])")) {
+    time.title = time.textContent;
+    time.textContent = format.format(new Date(time.dateTime));
+    time.dataset.told = "";
+  }
+}
+tellTimes(document);
+document.body.addEventListener("htmx:load", (event) => tellTimes(event.detail.elt.parentElement || event.detail.elt));
+
+for (const field of document.querySelectorAll("[data-zone]")) field.value = new Date().getTimezoneOffset();
+
+// An element with data-key is reached by that key: links, buttons and labels are pressed, fields get the focus.
+const keys = document.getElementById("keys");
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
+  if (event.target.closest("input, select, textarea, [contenteditable]")) return;
+  if (event.key === "?") {
+    const known = new Map([["?", document.getElementById("keys-title").textContent]]);
+    for (const one of document.querySelectorAll("[data-key]")) if (!known.has(one.dataset.key)) known.set(one.dataset.key, one.dataset.keyText);
+    keys.querySelector("dl").replaceChildren(...[...known].flatMap(([key, text]) => {
+      const term = document.createElement("dt");
+      term.append(Object.assign(document.createElement("kbd"), { textContent: key }));
+      return [term, Object.assign(document.createElement("dd"), { textContent: text })];
+    }));
+    keys.showModal();
+    event.preventDefault();
+    return;
+  }
+  const one = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  if (!one) return;
+  event.preventDefault();
+  if (one.matches("a, button, label")) one.click();
+  else one.focus();
+});

@@ -1,0 +1,35 @@
+"""Commands about the encoder."""
+
+import typer
+
+from closedloop.cli.said import AsJson, bar, faults, now, opened, say
+
+app = typer.Typer(help="The encoder of this installation.")
+
+
+@app.callback(invoke_without_command=True)
+def encoder(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show the encoder of this installation."""
+    if context.invoked_subcommand:
+        return
+    from closedloop import installations
+
+    with faults(as_json):
+        _, stores = opened()
+        chosen = installations.encoder(stores)
+        say(as_json, {"encoder": chosen.as_json()}, f"{chosen.name} ({chosen.digest[:12]}): {chosen.reason}")
+
+
+@app.command("use")
+def encoder_use(name: str, as_json: AsJson = False) -> None:
+    """Re-embed, retrain and gate with another encoder; switch only if no project gets worse."""
+    from closedloop import encoder_switch
+
+    with faults(as_json), bar(as_json, "embedding") as progress:
+        _, stores = opened()
+        chosen = encoder_switch.use(stores, name, now, progress)
+    say(as_json, {"encoder": chosen.as_json()}, f"✓ {chosen.name} is used from now on.")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,168 @@
+"""Commands that turn the loop by hand: import, sample, sync, train, releases, accuracy, rollback."""
+
+import datetime as dt
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from closedloop.cli.said import AsJson, bar, faults, now, opened, say
+from closedloop.estimates import Estimate
+from closedloop.project import CLASSIFIER
+
+app = typer.Typer()
+TRAINING_PATIENCE = 600.0  # s that `train` waits for the trainer, should it be at the same project
+
+
+@app.command("import")
+def import_folder(project: str, folder: Path, as_json: AsJson = False) -> None:
+    """Import a folder with one sub-folder per class: pictures with answers. Can be stopped and run again."""
+    from closedloop import importing
+    from closedloop import project as projects
+
+    with faults(as_json), bar(as_json, "importing") as progress:
+        _, stores = opened()
+        done = importing.run(stores, projects.get(stores, project), folder, now, progress)
+    skipped = "".join(f"\n  skipped {entry}" for entry in done.skipped)
+    others = f"\n  no class: {', '.join(done.not_classes)}" if done.not_classes else ""
+    body = {
+        "project": project,
+        "added": done.added,
+        "known": done.known,
+        "skipped": done.skipped,
+        "not_classes": done.not_classes,
+    }
+    say(as_json, body, f"✓ {done.added} pictures added, {done.known} were there already.{skipped}{others}")
+
+
+@app.command()
+def sample(project: str, as_json: AsJson = False) -> None:
+    """Draw the random sample of the pictures that came since the last one, now."""
+    from closedloop import project as projects
+    from closedloop import sampling
+
+    with faults(as_json):
+        _, stores = opened()
+        drawn = sampling.draw_sample(stores, projects.get(stores, project), now())
+        body = {"project": project, "frame": drawn.frame, "drawn": drawn.drawn, "probability": drawn.probability}
+        say(
+            as_json,
+            body,
+            f"✓ {drawn.drawn} of {drawn.frame} pictures drawn, each with probability {drawn.probability:.3g}.",
+        )
+
+
+@app.command()
+def sync(as_json: AsJson = False) -> None:
+    """Deliver tasks, sync Label Studio and collect annotations, now."""
+    from closedloop import outbox, survey
+    from closedloop import project as projects
+    from closedloop import sync as rounds
+    from closedloop.inference import Inference
+    from closedloop.label_studio import LabelStudio
+
+    with faults(as_json):
+        settings, stores = opened()
+        delivered = 0
+        while worked := outbox.work(stores, Inference(settings.inference_url, 30), now):
+            delivered += worked
+        done = rounds.run(stores, LabelStudio.from_settings(settings), now, patience=rounds.PATIENCE)
+        for project in projects.all_projects(stores):
+            survey.take(stores, project, now())
+        body = {
+            "outbox": delivered,
+            "tasks_read": done.tasks_read,
+            "answers": done.answers_collected + done.answers_reconciled,
+            "quarantined": done.quarantined,
+            "faults": done.faults,
+        }
+        lines = [f"✓ {body['outbox']} delivered, {done.tasks_read} tasks read, {body['answers']} answers collected."]
+        lines += [f"  quarantined {entry}" for entry in done.quarantined] + [f"  {fault}" for fault in done.faults]
+        say(as_json, body, "\n".join(lines))
+
+
+@app.command()
+def train(
+    project: str, head: Annotated[str, typer.Option(help="Which head.")] = CLASSIFIER, as_json: AsJson = False
+) -> None:
+    """Train a candidate on every settled answer, judge it, and release it if it passes the gate."""
+    from closedloop import project as projects
+    from closedloop import training
+    from closedloop.errors import BadRequest
+
+    with faults(as_json), bar(as_json, "embedding") as progress:
+        _, stores = opened()
+        if head != CLASSIFIER:
+            raise BadRequest(reason=f'a project of this kind has one head, "{CLASSIFIER}"')
+        made = training.train(stores, projects.get(stores, project), now, progress, patience=TRAINING_PATIENCE)
+    metrics = made.card["metrics"]
+    low, high = metrics["accuracy_95"]
+    text = (
+        f"{'✓ live' if made.passed else '✗ refused'}: {made.release}, {made.reason}\n"
+        f"  accuracy {metrics['accuracy']:.3f} (95 %: {low:.3f} to {high:.3f}) "
+        f"on {metrics['answers']} answers, cross-fitted"
+    )
+    body = {"release": made.release, "released": made.passed, "reason": made.reason, "metrics": metrics}
+    say(as_json, body, text)
+
+
+@app.command()
+def releases(project: str, as_json: AsJson = False) -> None:
+    """The releases of a project, oldest first."""
+    from closedloop import project as projects
+    from closedloop import releases as registry
+
+    with faults(as_json):
+        _, stores = opened()
+        rows = registry.listing(stores, projects.get(stores, project).id)
+        lines = [
+            f"{row['release']}  {row['state']:<8} {row['accuracy']:.3f} "
+            f"({row['accuracy_95'][0]:.3f}-{row['accuracy_95'][1]:.3f}) of {row['answers']} answers  {row['reason']}"
+            for row in rows
+        ]
+        say(as_json, {"project": project, "releases": rows}, "\n".join(lines) or "No release yet.")
+
+
+@app.command()
+def accuracy(
+    project: str, days: Annotated[int, typer.Option(help="How far back.", min=1)] = 30, as_json: AsJson = False
+) -> None:
+    """How often the model was right on what visitors sent, by release, from what annotators said."""
+    from closedloop import production
+    from closedloop import project as projects
+
+    with faults(as_json):
+        _, stores = opened()
+        record = production.record(stores, projects.get(stores, project), now() - dt.timedelta(days=days))
+        by_release = {"all": record.standing()} | {
+            release: part.standing() for release, part in sorted(record.split(lambda cell: cell.release).items())
+        }
+        lines = [f"{project}, the last {days} days. {production.METHOD}"]
+        for name, standing in by_release.items():
+            lines.append(f"{name}: {standing.pictures} pictures answered")
+            lines.append(f"  random sample  {_estimate(standing.sample)}")
+            lines.append(f"  weighted       {_estimate(standing.weighted)}")
+        body = {"project": project, "days": days, "method": production.METHOD}
+        standings = {name: asdict(standing) for name, standing in by_release.items()}
+        say(as_json, {**body, "accuracy": standings}, "\n".join(lines))
+
+
+def _estimate(of: Estimate | None) -> str:
+    if of is None:
+        return "not known yet: annotators have answered too little"
+    return f"{of.share:.3f} ({of.low:.3f}-{of.high:.3f}), {of.answers} answers"
+
+
+@app.command()
+def rollback(
+    project: str, head: Annotated[str, typer.Option(help="Which head.")] = CLASSIFIER, as_json: AsJson = False
+) -> None:
+    """Put the release that was live before back."""
+    from closedloop import project as projects
+    from closedloop import releases as registry
+
+    with faults(as_json):
+        _, stores = opened()
+        gone, back = registry.rollback(stores, projects.get(stores, project).id, head, now())
+        say(as_json, {"retired": gone, "live": back}, f"✓ {back} is live again; {gone} is retired.")

@@ -1,0 +1,113 @@
+"""Removing a picture with everything that was derived from it.
+
+What is left is a tombstone: that there was a picture of this name, since frozen datasets and the releases trained on
+them still name it. The records go at once; the objects and Label Studio's tasks follow, by the sampler, which alone
+removes objects.
+"""
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from closedloop import catalogue, leases
+from closedloop.errors import UnknownPicture, UnknownPrediction
+from closedloop.storage import Stores, asking, pictures, tombstones
+from closedloop.storage.objects import THUMBNAILS
+
+VISITOR = "visitor"
+PATIENCE = 15.0  # s that a picture which comes again waits while its former copy is being removed
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A picture that was removed, and the releases that had learnt from it."""
+
+    image_id: str
+    removed_at: dt.datetime
+    removed_by: str
+    releases: tuple[str, ...]
+
+
+def remove(stores: Stores, project_id: str, image_id: str, by: str, now: dt.datetime) -> None:
+    """Remove a picture. Raises UnknownPicture where the project has none of this name (any more)."""
+    with stores.db.write() as tx:
+        picture = pictures.image(tx, project_id, image_id, lock=True)
+        if picture is None or picture["removed_at"] is not None:
+            raise UnknownPicture
+        _remove(tx, picture, by, now)
+
+
+def take_back(stores: Stores, prediction_id: str, visitor: str, now: dt.datetime) -> None:
+    """Remove what a visitor sent: the picture too, unless somebody else sent or imported the same one.
+
+    Raises UnknownPrediction where the visitor has no such prediction.
+    """
+    with stores.db.write() as tx:
+        row = pictures.prediction(tx, prediction_id)
+        if row is None or row["visitor"] is None or row["visitor"] != visitor:
+            raise UnknownPrediction
+        picture = pictures.image(tx, row["project_id"], row["image_id"], lock=True)
+        assert picture is not None
+        if tombstones.sent_by_others(tx, row["project_id"], row["image_id"], visitor):
+            for day in tombstones.drop_predictions(tx, row["project_id"], row["image_id"], visitor):
+                asking.promise(tx, "track", f"{row['project_id']}/{day}", now)
+            catalogue.refresh(tx, row["project_id"], row["image_id"])
+        else:
+            _remove(tx, picture, VISITOR, now)
+
+
+def _remove(tx: Any, picture: Any, by: str, now: dt.datetime) -> None:
+    project_id, image_id = picture["project_id"], picture["id"]
+    for day in tombstones.drop_predictions(tx, project_id, image_id):
+        asking.promise(tx, "track", f"{project_id}/{day}", now)
+    tombstones.bury(tx, project_id, image_id, by, now)
+    asking.withdraw(tx, project_id, image_id, None, now)
+    catalogue.refresh(tx, project_id, image_id)
+    asking.promise(tx, "remove", picture["key"], now)
+
+
+def sweep(stores: Stores, key: str, now: dt.datetime) -> None:
+    """Remove the objects of a picture that lay at `key`, unless it has come again. Safe to repeat."""
+    _, project_id, _, file = key.split("/")
+    image_id = file.removesuffix(".jpg")
+    with leases.held(stores, _lease(project_id, image_id), lambda: now, PATIENCE):
+        with stores.db.read() as tx:
+            picture = pictures.image(tx, project_id, image_id)
+        if picture is None or picture["removed_at"] is not None or picture["key"] != key:
+            stores.objects.remove(key)
+        if picture is None or picture["removed_at"] is not None:
+            stores.objects.remove(thumbnail_key(project_id, image_id))
+
+
+@contextlib.contextmanager
+def coming(stores: Stores, project_id: str, image_id: str, now: dt.datetime) -> Iterator[bool]:
+    """While a picture comes: hold off the removal of its former copy where it was removed before (yields True)."""
+    with stores.db.read() as tx:
+        known = pictures.image(tx, project_id, image_id)
+    if known is None or known["removed_at"] is None:
+        yield False
+        return
+    with leases.held(stores, _lease(project_id, image_id), lambda: now, PATIENCE):
+        yield True
+
+
+def listing(stores: Stores, project_id: str) -> list[Tombstone]:
+    """The pictures of a project that were removed, the newest first."""
+    with stores.db.read() as tx:
+        rows = tombstones.buried(tx, project_id)
+        learnt = tombstones.releases_that_learnt(tx, project_id)
+    return [
+        Tombstone(row["id"], row["removed_at"], row["removed_by"], tuple(sorted(learnt.get(row["id"], ()))))
+        for row in rows
+    ]
+
+
+def thumbnail_key(project_id: str, image_id: str) -> str:
+    """Where the small copy of a picture lies once somebody has looked at it, bucket first."""
+    return f"{THUMBNAILS}/{project_id}/{image_id}.jpg"
+
+
+def _lease(project_id: str, image_id: str) -> str:
+    return f"picture:{project_id}/{image_id}"

@@ -1,0 +1,127 @@
+"""The rows that the list of pictures is made of, and the queries of its pages."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from closedloop.errors import BadRequest
+from closedloop.storage.database import insert_new
+from closedloop.storage.tables import catalogue, images, tasks
+
+NEWEST, OLDEST, LEAST_SURE, SUREST = "newest", "oldest", "least-sure", "surest"
+ORDERS = (NEWEST, OLDEST, LEAST_SURE, SUREST)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which pictures: each condition holds where it is not None; the dates are moments, `until` is not included."""
+
+    label: str | None = None
+    answer: str | None = None
+    at_least: float | None = None  # confidence, 0-1
+    at_most: float | None = None
+    queue: str | None = None
+    flagged: bool | None = None
+    answered: bool | None = None
+    disagrees: bool | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+
+def put(tx: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Write a picture's row, over the former."""
+    if not insert_new(tx, catalogue, row):
+        tx.execute(catalogue.update().where(_of(row["project_id"], row["image_id"])).values(**row))
+
+
+def drop(tx: sa.Connection, project_id: str, image_id: str) -> None:
+    """Take a picture off the list."""
+    tx.execute(catalogue.delete().where(_of(project_id, image_id)))
+
+
+def missing(tx: sa.Connection, limit: int) -> list[tuple[str, str]]:
+    """Pictures (project, id) that are there and have no row."""
+    same = (catalogue.c.project_id == images.c.project_id) & (catalogue.c.image_id == images.c.id)
+    query = (
+        sa.select(images.c.project_id, images.c.id)
+        .outerjoin(catalogue, same)
+        .where(catalogue.c.image_id.is_(None), images.c.removed_at.is_(None))
+        .limit(limit)
+    )
+    return [(project, image) for project, image in tx.execute(query)]
+
+
+def query(
+    project_id: str, chosen: Filter, order: str, key: str | None, backwards: bool, limit: int
+) -> sa.Select[tuple[Any, ...]]:
+    """The statement of one page. Raises BadRequest for an order or a key that is none."""
+    if order not in ORDERS:
+        raise BadRequest(reason=f"pictures are sorted by {', '.join(ORDERS)}")
+    by_time = order in (NEWEST, OLDEST)
+    value = catalogue.c.arrived_at if by_time else catalogue.c.confidence
+    falling = (order in (NEWEST, SUREST)) != backwards
+    statement = sa.select(catalogue).where(catalogue.c.project_id == project_id)
+    for column, wanted in (
+        (catalogue.c.label, chosen.label),
+        (catalogue.c.answer, chosen.answer),
+        (catalogue.c.flagged, chosen.flagged),
+        (catalogue.c.answered, chosen.answered),
+        (catalogue.c.disagrees, chosen.disagrees),
+    ):
+        if wanted is not None:
+            statement = statement.where(column == wanted)
+    if not by_time:
+        statement = statement.where(catalogue.c.confidence.is_not(None))
+    if chosen.at_least is not None:
+        statement = statement.where(catalogue.c.confidence >= chosen.at_least)
+    if chosen.at_most is not None:
+        statement = statement.where(catalogue.c.confidence <= chosen.at_most)
+    if chosen.since is not None:
+        statement = statement.where(catalogue.c.arrived_at >= chosen.since)
+    if chosen.until is not None:
+        statement = statement.where(catalogue.c.arrived_at < chosen.until)
+    if chosen.queue is not None:
+        asked = (
+            (tasks.c.project_id == catalogue.c.project_id)
+            & (tasks.c.image_id == catalogue.c.image_id)
+            & (tasks.c.queue == chosen.queue)
+        )
+        statement = statement.join(tasks, asked)
+    if key is not None:
+        at, image_id = _parsed(key, by_time)
+        here = sa.tuple_(value, catalogue.c.image_id)
+        there = sa.tuple_(sa.literal(at, value.type), sa.literal(image_id))
+        statement = statement.where(here < there if falling else here > there)
+    ends = (value.desc(), catalogue.c.image_id.desc()) if falling else (value.asc(), catalogue.c.image_id.asc())
+    return statement.order_by(*ends).limit(limit)
+
+
+def page(
+    tx: sa.Connection, project_id: str, chosen: Filter, order: str, key: str | None, backwards: bool, limit: int
+) -> list[sa.RowMapping]:
+    """The rows of one page, nearest to the key first."""
+    return list(tx.execute(query(project_id, chosen, order, key, backwards, limit)).mappings())
+
+
+def key_of(row: sa.RowMapping, order: str) -> str:
+    """The key of a row in an order: the page after it begins behind."""
+    value = row["arrived_at"].isoformat() if order in (NEWEST, OLDEST) else repr(row["confidence"])
+    return f"{value}~{row['image_id']}"
+
+
+def _parsed(key: str, by_time: bool) -> tuple[Any, str]:
+    value, _, image_id = key.partition("~")
+    try:
+        at = dt.datetime.fromisoformat(value) if by_time else float(value)
+        if isinstance(at, dt.datetime) and at.tzinfo is None:
+            raise ValueError("a moment without a zone")
+    except ValueError:
+        raise BadRequest(reason="there is no page of pictures at this key") from None
+    return at, image_id[:32]
+
+
+def _of(project_id: str, image_id: str) -> sa.ColumnElement[bool]:
+    return (catalogue.c.project_id == project_id) & (catalogue.c.image_id == image_id)

@@ -1,0 +1,54 @@
+"""What the records say about one picture."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from closedloop.storage.tables import annotations, dataset_items, datasets, feedback, predictions, releases, tasks
+
+
+def predictions_about(tx: sa.Connection, project_id: str, image_id: str) -> list[sa.RowMapping]:
+    """Every prediction about a picture, oldest first."""
+    query = sa.select(predictions).where(predictions.c.project_id == project_id, predictions.c.image_id == image_id)
+    return list(tx.execute(query.order_by(predictions.c.created_at, predictions.c.id)).mappings())
+
+
+def feedback_about(tx: sa.Connection, project_id: str, image_id: str) -> list[sa.RowMapping]:
+    """What visitors said about the predictions of a picture, oldest first."""
+    query = (
+        sa.select(feedback)
+        .join(predictions, predictions.c.id == feedback.c.prediction_id)
+        .where(predictions.c.project_id == project_id, predictions.c.image_id == image_id)
+        .order_by(feedback.c.said_at)
+    )
+    return list(tx.execute(query).mappings())
+
+
+def tasks_about(tx: sa.Connection, project_id: str, image_id: str) -> list[dict[str, Any]]:
+    """The tasks that ask about a picture, oldest first, each with every version of its annotations."""
+    query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.image_id == image_id)
+    asked = [dict(row) for row in tx.execute(query.order_by(tasks.c.created_at, tasks.c.queue)).mappings()]
+    for task in asked:
+        given = sa.select(annotations).where(
+            annotations.c.project_id == project_id, annotations.c.task_id == task["id"]
+        )
+        task["annotations"] = list(tx.execute(given.order_by(annotations.c.answered_at)).mappings())
+    return asked
+
+
+def datasets_with(tx: sa.Connection, project_id: str, image_id: str) -> list[dict[str, Any]]:
+    """The frozen datasets that hold a picture, oldest first, with the releases that were trained on each."""
+    same = (datasets.c.project_id == dataset_items.c.project_id) & (datasets.c.id == dataset_items.c.dataset_id)
+    query = (
+        sa.select(datasets.c.id, datasets.c.created_at, dataset_items.c.label)
+        .join(dataset_items, same)
+        .where(dataset_items.c.project_id == project_id, dataset_items.c.image_id == image_id)
+        .order_by(datasets.c.created_at)
+    )
+    found = [dict(row) for row in tx.execute(query).mappings()]
+    for dataset in found:
+        learnt = sa.select(releases.c.id, releases.c.state).where(
+            releases.c.project_id == project_id, releases.c.dataset_id == dataset["id"]
+        )
+        dataset["releases"] = list(tx.execute(learnt.order_by(releases.c.number)).mappings())
+    return found

@@ -1,0 +1,106 @@
+"""Records of removal: what goes with a picture, what is left of it, and which releases had learnt from it."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from closedloop.storage.tables import (
+    annotations,
+    collected_objects,
+    dataset_items,
+    embeddings,
+    feedback,
+    images,
+    imported_answers,
+    inclusions,
+    outbox,
+    predictions,
+    releases,
+    tasks,
+)
+
+_EMPTY = {"key": "", "sha256": "", "phash": "", "width": 0, "height": 0, "bytes": 0}
+
+
+def sent_by_others(tx: sa.Connection, project_id: str, image_id: str, visitor: str) -> bool:
+    """Whether somebody else sent the same picture, or it was imported."""
+    other = sa.or_(predictions.c.visitor != visitor, predictions.c.visitor.is_(None))
+    sent = sa.select(predictions.c.id).where(
+        predictions.c.project_id == project_id, predictions.c.image_id == image_id, other
+    )
+    imported = sa.select(imported_answers.c.image_id).where(
+        imported_answers.c.project_id == project_id, imported_answers.c.image_id == image_id
+    )
+    return tx.execute(sent.limit(1)).first() is not None or tx.execute(imported).first() is not None
+
+
+def drop_predictions(tx: sa.Connection, project_id: str, image_id: str, visitor: str | None = None) -> list[str]:
+    """Forget what was answered about a picture (to one visitor) and said to it; returns the days (UTC) of that."""
+    chosen = (predictions.c.project_id == project_id) & (predictions.c.image_id == image_id)
+    if visitor is not None:
+        chosen &= predictions.c.visitor == visitor
+    rows = tx.execute(sa.select(predictions.c.id, predictions.c.created_at).where(chosen)).all()
+    ids = [row.id for row in rows]
+    tx.execute(feedback.delete().where(feedback.c.prediction_id.in_(ids)))
+    tx.execute(
+        tasks.update()
+        .where(tasks.c.project_id == project_id, tasks.c.prediction_id.in_(ids))
+        .values(prediction_id=None, user_feedback=None, user_label=None)
+    )
+    tx.execute(outbox.delete().where(outbox.c.kind == "predict", outbox.c.ref.in_(ids)))
+    tx.execute(predictions.delete().where(predictions.c.id.in_(ids)))
+    return sorted({row.created_at.date().isoformat() for row in rows})
+
+
+def bury(tx: sa.Connection, project_id: str, image_id: str, by: str, now: dt.datetime) -> None:
+    """Turn a picture's record into a tombstone, and forget its embeddings and imported answer."""
+    for table in (embeddings, imported_answers):
+        tx.execute(table.delete().where(table.c.project_id == project_id, table.c.image_id == image_id))
+    own = (images.c.project_id == project_id) & (images.c.id == image_id)
+    tx.execute(images.update().where(own).values(**_EMPTY, removed_at=now, removed_by=by))
+
+
+def drop_task(tx: sa.Connection, project_id: str, task_id: str, objects: Sequence[str]) -> None:
+    """Forget a task, its answers and that their `objects` were read."""
+    row = tx.execute(sa.select(tasks.c.image_id, tasks.c.queue).where(tasks.c.id == task_id)).one()
+    tx.execute(annotations.delete().where(annotations.c.project_id == project_id, annotations.c.task_id == task_id))
+    tx.execute(collected_objects.delete().where(collected_objects.c.key.in_(objects)))
+    tx.execute(outbox.delete().where(outbox.c.kind == "deliver", outbox.c.ref == task_id))
+    tx.execute(tasks.delete().where(tasks.c.project_id == project_id, tasks.c.id == task_id))
+    tx.execute(
+        inclusions.delete().where(
+            inclusions.c.project_id == project_id,
+            inclusions.c.image_id == row.image_id,
+            inclusions.c.queue == row.queue,
+        )
+    )
+
+
+def buried(tx: sa.Connection, project_id: str, limit: int = 500) -> Sequence[sa.RowMapping]:
+    """The tombstones of a project, the newest first: `id, removed_at, removed_by`."""
+    query = (
+        sa.select(images.c.id, images.c.removed_at, images.c.removed_by)
+        .where(images.c.project_id == project_id, images.c.removed_at.is_not(None))
+        .order_by(images.c.removed_at.desc(), images.c.id)
+        .limit(limit)
+    )
+    return tx.execute(query).mappings().all()
+
+
+def releases_that_learnt(tx: sa.Connection, project_id: str) -> dict[str, set[str]]:
+    """Removed picture -> the releases whose dataset has it."""
+    there = (dataset_items.c.project_id == images.c.project_id) & (dataset_items.c.image_id == images.c.id)
+    of_dataset = (releases.c.project_id == dataset_items.c.project_id) & (
+        releases.c.dataset_id == dataset_items.c.dataset_id
+    )
+    query = (
+        sa.select(images.c.id, releases.c.id.label("release"))
+        .join(dataset_items, there)
+        .join(releases, of_dataset)
+        .where(images.c.project_id == project_id, images.c.removed_at.is_not(None))
+    )
+    found: dict[str, set[str]] = {}
+    for row in tx.execute(query):
+        found.setdefault(row.id, set()).add(row.release)
+    return found

@@ -1,0 +1,269 @@
+"""Removing a picture takes everything that was derived from it, and nothing else; what visitors undo is undone."""
+
+import datetime as dt
+import json
+import threading
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from closedloop import datasets, feedback, importing, outbox, prediction, queues, removal, sampling, tracking
+from closedloop.errors import UnknownPicture, UnknownPrediction
+from closedloop.prediction import Prediction
+from closedloop.project import Project
+from closedloop.storage import Stores, answers, asking, tables
+from tests.conftest import START, Clock
+from tests.integration.stack import StandIn
+
+Make = Callable[..., bytes]
+ME, OTHER = "a" * 32, "b" * 32
+
+
+class Desk:
+    """Takes pictures from visitors, and does what the sampler does."""
+
+    def __init__(self, stores: Stores, inference: StandIn, project: Project, clock: Clock) -> None:
+        self.stores, self.inference, self.project, self.clock = stores, inference, project, clock
+
+    def __call__(self, data: bytes, visitor: str | None = ME) -> Prediction:
+        return prediction.receive(
+            self.stores,
+            self.inference,  # type: ignore[arg-type]
+            self.project,
+            data,
+            self.clock(),
+            None,
+            visitor,
+        )
+
+    def work(self) -> None:
+        for _ in range(5):
+            self.clock.forward(seconds=20)
+            outbox.work(self.stores, self.inference, self.clock)  # type: ignore[arg-type]
+
+    def rows(self, table: sa.Table) -> list[sa.Row]:
+        with self.stores.db.read() as tx:
+            return list(tx.execute(sa.select(table)).all())
+
+    def places(self) -> list[str]:
+        return [listed.key for listed in self.stores.objects.list("production/pets")]
+
+    def annotate(self, task_id: str, label: str) -> None:
+        row = {"annotation_id": "7", "answered_at": self.clock(), "project_id": "pets", "task_id": task_id}
+        with self.stores.db.write() as tx:
+            answers.add_annotation(
+                tx, {**row, "annotator": "1", "state": "answered", "label": label, "collected_at": self.clock()}
+            )
+
+
+@pytest.fixture
+def desk(stores: Stores, inference: StandIn, project: Project, clock: Clock) -> Desk:
+    return Desk(stores, inference, project, clock)
+
+
+def task_of(desk: Desk, queue: str) -> sa.Row:
+    (found,) = [row for row in desk.rows(tables.tasks) if row.queue == queue]
+    return found
+
+
+def test_a_visitor_takes_back_what_he_sent(desk: Desk, picture: Make) -> None:
+    kept, gone = desk(picture(1)), desk(picture(2))
+    feedback.flag(desk.stores, gone.id, desk.clock())
+    feedback.relabel(desk.stores, gone.id, "owl", desk.clock())
+    desk.stores.objects.put(removal.thumbnail_key("pets", gone.image_id), b"small")
+    removal.take_back(desk.stores, gone.id, ME, desk.clock())
+    with pytest.raises(UnknownPrediction):
+        prediction.get(desk.stores, gone.id)
+    desk.work()
+    assert [key for key in desk.places() if gone.image_id in key] == []
+    assert [key for key in desk.places() if kept.image_id in key] != []
+    assert not desk.stores.objects.exists(removal.thumbnail_key("pets", gone.image_id))
+    assert [row.id for row in desk.rows(tables.predictions)] == [kept.id]
+    assert desk.rows(tables.feedback) == []
+    assert [row.image_id for row in desk.rows(tables.embeddings)] == [kept.image_id]
+    assert [row.image_id for row in desk.rows(tables.catalogue)] == [kept.image_id]
+    (tombstone,) = removal.listing(desk.stores, "pets")
+    assert (tombstone.image_id, tombstone.removed_by, tombstone.releases) == (gone.image_id, "visitor", ())
+    assert prediction.get(desk.stores, kept.id) == kept
+
+
+def test_nobody_takes_back_what_another_sent(desk: Desk, picture: Make) -> None:
+    said = desk(picture(1))
+    for stranger in (OTHER, ""):
+        with pytest.raises(UnknownPrediction):
+            removal.take_back(desk.stores, said.id, stranger, desk.clock())
+    anonymous = desk(picture(2), None)
+    with pytest.raises(UnknownPrediction):
+        removal.take_back(desk.stores, anonymous.id, ME, desk.clock())
+    assert len(desk.rows(tables.predictions)) == 2
+
+
+def test_the_same_picture_of_another_visitor_stays(desk: Desk, picture: Make) -> None:
+    mine, theirs = desk(picture(1)), desk(picture(1), OTHER)
+    feedback.flag(desk.stores, mine.id, desk.clock())
+    removal.take_back(desk.stores, mine.id, ME, desk.clock())
+    desk.work()
+    assert [row.id for row in desk.rows(tables.predictions)] == [theirs.id]
+    assert len(desk.places()) == 1
+    assert desk.stores.objects.get(desk.places()[0])
+    (listed,) = desk.rows(tables.catalogue)
+    assert not listed.flagged  # the flag went with the one who said it
+    assert removal.listing(desk.stores, "pets") == []
+
+
+def test_an_owner_removes_an_answered_picture_and_learns_who_learnt_from_it(desk: Desk, picture: Make) -> None:
+    said = desk(picture(1))
+    feedback.flag(desk.stores, said.id, desk.clock())
+    desk.annotate(task_of(desk, queues.USER_FEEDBACK).id, "dog")
+    frozen = datasets.freeze(desk.stores, desk.project, "classifier", desk.clock())
+    assert [item.image_id for item in frozen.items] == [said.image_id]
+    card = {"project_id": "pets", "head": "classifier", "id": "r0001", "number": 1, "dataset_id": frozen.id}
+    with desk.stores.db.write() as tx:
+        tx.execute(
+            tables.releases.insert().values(
+                **card, encoder="e", state="live", reason="better", card={}, created_at=START, went_live_at=START
+            )
+        )
+    removal.remove(desk.stores, "pets", said.image_id, "owner@example.org", desk.clock())
+    (tombstone,) = removal.listing(desk.stores, "pets")
+    assert (tombstone.removed_by, tombstone.releases) == ("owner@example.org", ("r0001",))
+    assert datasets.settled_items(desk.stores, desk.project) == []  # the next dataset is without it
+    with pytest.raises(UnknownPicture):
+        removal.remove(desk.stores, "pets", said.image_id, "owner@example.org", desk.clock())
+
+
+def test_a_removed_picture_is_asked_about_no_more(desk: Desk, picture: Make) -> None:
+    desk.inference.confidence = 0.3
+    said = desk(picture(1))
+    removal.take_back(desk.stores, said.id, ME, desk.clock())
+    desk.work()
+    assert desk.stores.objects.list("labelstudio/tasks/pets/low_confidence") == []  # it was not delivered yet
+    desk.clock.forward(days=1)
+    assert sampling.draw_sample(desk.stores, desk.project, desk.clock()).frame == 0
+    with desk.stores.db.read() as tx:
+        assert asking.unsynced(tx, "pets", queues.LOW_CONFIDENCE) == []
+        assert asking.queue_depths(tx, ("answered",)).get(("pets", queues.LOW_CONFIDENCE)) is None
+
+
+def test_a_removed_picture_that_comes_again_is_a_new_one(desk: Desk, picture: Make) -> None:
+    first = desk(picture(1))
+    removal.take_back(desk.stores, first.id, ME, desk.clock())
+    again = desk(picture(1))  # before its former copy was removed
+    assert again.image_id == first.image_id
+    desk.work()
+    (key,) = desk.places()
+    assert desk.stores.objects.get(key)
+    assert removal.listing(desk.stores, "pets") == []
+    removal.take_back(desk.stores, again.id, ME, desk.clock())
+    desk.work()
+    assert desk.places() == []
+    third = desk(picture(1))  # after
+    desk.work()
+    assert prediction.get(desk.stores, third.id) == third
+    assert len(desk.places()) == 1
+
+
+def test_a_picture_that_comes_while_its_copy_is_being_removed_is_there(desk: Desk, picture: Make) -> None:
+    """The store is asked to remove it at the very moment at which it is put: whoever was acknowledged has it."""
+    for seed in range(4):
+        first = desk(picture(seed))
+        removal.take_back(desk.stores, first.id, ME, desk.clock())
+        gate = threading.Barrier(2)
+
+        def sweep(gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            outbox.work(desk.stores, desk.inference, desk.clock)  # type: ignore[arg-type]
+
+        worker = threading.Thread(target=sweep)
+        worker.start()
+        gate.wait()
+        again = desk(picture(seed))
+        worker.join()
+        desk.work()
+        (picture_row,) = [row for row in desk.rows(tables.images) if row.id == again.image_id]
+        assert picture_row.removed_at is None
+        assert desk.stores.objects.get(picture_row.key)
+
+
+def test_a_pending_picture_is_removed_and_never_answered(desk: Desk, picture: Make) -> None:
+    desk.inference.away = True
+    said = desk(picture(1))
+    assert said.status == "pending"
+    removal.take_back(desk.stores, said.id, ME, desk.clock())
+    desk.inference.away = False
+    desk.work()
+    assert desk.rows(tables.predictions) == []
+    assert desk.places() == []
+    assert [row.error for row in desk.rows(tables.outbox) if row.done_at is None] == []
+
+
+def test_a_closed_day_forgets_it_too(desk: Desk, picture: Make) -> None:
+    kept, gone = desk(picture(1)), desk(picture(2))
+    desk.clock.forward(days=1)
+    (key,) = tracking.close_days(desk.stores, desk.project, desk.clock())
+    removal.take_back(desk.stores, gone.id, ME, desk.clock())
+    desk.work()
+    (line,) = desk.stores.objects.get(key).splitlines()
+    assert json.loads(line)["prediction_id"] == kept.id
+
+
+def test_an_import_brings_a_removed_picture_back(desk: Desk, picture: Make, tmp_path) -> None:
+    said = desk(picture(1))
+    removal.take_back(desk.stores, said.id, ME, desk.clock())
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "one.png").write_bytes(picture(1))
+    assert importing.run(desk.stores, desk.project, tmp_path, desk.clock).added == 1
+    desk.work()
+    (item,) = datasets.settled_items(desk.stores, desk.project)
+    assert (item.image_id, item.label) == (said.image_id, "cat")
+    assert any(said.image_id in key for key in desk.places())
+
+
+@pytest.mark.parametrize(
+    ("say", "undo", "queue"),
+    [
+        (feedback.flag, feedback.take_back_flag, queues.USER_FEEDBACK),
+        (lambda s, p, at: feedback.relabel(s, p, "owl", at), feedback.take_back_label, queues.USER_LABEL),
+    ],
+)
+def test_what_was_said_by_mistake_is_undone_and_may_be_said_again(
+    desk: Desk, picture: Make, say: Callable[..., None], undo: Callable[..., None], queue: str
+) -> None:
+    said = desk(picture(1))
+    undo(desk.stores, said.id, desk.clock())  # nothing was said yet
+    say(desk.stores, said.id, desk.clock())
+    undo(desk.stores, said.id, desk.clock())
+    assert prediction.get(desk.stores, said.id) == said
+    assert task_of(desk, queue).withdrawn_at is not None
+    say(desk.stores, said.id, desk.clock())
+    now = prediction.get(desk.stores, said.id)
+    assert now.flagged or now.user_label == "owl"
+    assert task_of(desk, queue).withdrawn_at is None
+    desk.work()
+    assert len(desk.stores.objects.list(f"labelstudio/tasks/pets/{queue}")) == 1
+    with pytest.raises(UnknownPrediction):
+        undo(desk.stores, "0" * 32, desk.clock())
+
+
+def test_undoing_leaves_what_another_visitor_said_of_the_same_picture(desk: Desk, picture: Make) -> None:
+    mine, theirs = desk(picture(1)), desk(picture(1), OTHER)
+    for one in (mine, theirs):
+        feedback.flag(desk.stores, one.id, desk.clock())
+    feedback.take_back_flag(desk.stores, mine.id, desk.clock())
+    assert prediction.get(desk.stores, theirs.id).flagged
+    assert task_of(desk, queues.USER_FEEDBACK).withdrawn_at is None
+
+
+def test_days_are_those_of_the_predictions(desk: Desk, picture: Make) -> None:
+    """A picture that was sent on two days is forgotten in the files of both."""
+    first = desk(picture(1))
+    desk.clock.forward(days=1)
+    desk(picture(1))
+    desk.clock.forward(days=1)
+    assert len(tracking.close_days(desk.stores, desk.project, desk.clock())) == 2
+    removal.take_back(desk.stores, first.id, ME, desk.clock())
+    desk.work()
+    files = desk.stores.objects.list("tracking/pets")
+    assert [desk.stores.objects.get(file.key) for file in files] == [b"", b""]
+    assert START.date() + dt.timedelta(days=1) == dt.date.fromisoformat(files[1].key[-16:-6])
