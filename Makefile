@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 LS_ENV := .venv-label-studio
 BIN := .venv/bin
 
-.PHONY: help install run demo test test-stack check check-imports check-types check-unit format doctor env-example bench figures clean \
+.PHONY: help install run demo test test-stack check check-imports check-types check-unit format doctor env-example bench shots clean \
   secrets urls backup restore upgrade
 
 help: ## List the targets.
@@ -72,13 +72,12 @@ upgrade: ## Build the images of this checkout, migrate, and start them.
 env-example: install ## Write .env.example anew from the settings.
 	$(BIN)/python -c "from closedloop.settings import env_example; print(env_example(), end='')" >.env.example
 
-bench: install ## Measure accuracy on a folder of pictures: make bench FOLDER=path (one sub-folder per class).
-	@test -n "$(FOLDER)" || { echo "Say which pictures: make bench FOLDER=path/with/one/sub-folder/per/class" >&2; exit 2; }
-	@exec $(BIN)/python -m bench.accuracy "$(FOLDER)"
+bench: install ## Measure the pages at 100,000 pictures; and accuracy: make bench FOLDER=path (one sub-folder per class).
+	@$(BIN)/python -m bench.pages
+	@if [ -n "$(FOLDER)" ]; then exec $(BIN)/python -m bench.accuracy "$(FOLDER)"; fi
 
-figures: install ## Make the README's pictures again.
-	$(BIN)/python -m demo --plot docs/demo.png
-	$(BIN)/python -m demo.shots
+shots: install ## Make the pictures of README and docs again, from a demo of its own (Chromium wanted).
+	@exec $(BIN)/python -m demo.shots
 
 clean: ## Remove what was installed; var/ (your data) stays.
 	rm -rf .venv $(LS_ENV) .uv

@@ -44,7 +44,7 @@ def main() -> None:
     with started() as installation:
         console.print(f"Ready after {time.monotonic() - began:.0f} s; pages at {installation.pages}")
         installation.command("project", "add", str(CHECKOUT / "projects" / "digits.yaml"))
-        rounds = turn(installation, console)
+        rounds = turn(installation, console, Visitor(installation.pages, PROJECT, SEED))
         releases = installation.command("releases", PROJECT)["releases"]
     console.print(table(rounds))
     for row in releases:
@@ -58,10 +58,9 @@ def main() -> None:
     console.print(f"Plot: {plot}   Time: {time.monotonic() - began:.0f} s")
 
 
-def turn(installation: Installation, console: Console) -> list[Round]:
+def turn(installation: Installation, console: Console, visitor: Visitor) -> list[Round]:
     """Let the loop turn: visitors send and react, annotators answer, the services do the rest."""
     stream = digits(SEED)
-    visitor = Visitor(installation.pages, PROJECT, SEED)
     studio = logged_in(installation.secrets["LABEL_STUDIO_URL"], installation.secrets["LABEL_STUDIO_API_KEY"])
     annotators = Annotators(studio, PROJECT, visitor.truths, SEED)
     rounds: list[Round] = []

@@ -1,49 +1,116 @@
-"""`make figures`: the README's pictures of the upload page, wide and on a phone, from a running installation."""
+"""`make shots`: the pictures of README and docs, wide and on a phone, from a demo that has run to its end."""
 
+import itertools
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from rich.console import Console
 
-from demo.installation import CHECKOUT, Installation, live_release, started
-from demo.people import digits
+from demo.__main__ import PICTURES, PROJECT, ROUNDS, SEED, draw, turn
+from demo.installation import CHECKOUT, Installation, started
+from demo.people import Annotators, Visitor, digits, logged_in
 
-PROJECT, LABELLED, SEED = "digits", 300, 5
-SIZES = {"upload.png": (1100, 860), "upload-phone.png": (390, 844)}
+DOCS = CHECKOUT / "docs"
+SIZES = {"wide": {"width": 1200, "height": 860}, "phone": {"width": 390, "height": 844}}
+PAGES = {  # name of the picture: address, where one account must be signed in
+    "dashboard": f"/p/{PROJECT}/dashboard",
+    "pictures": f"/p/{PROJECT}/images",
+    "settings": f"/p/{PROJECT}/settings",
+    "people": f"/p/{PROJECT}/people",
+    "projects": "/projects",
+}
+LATER = 80  # pictures that the last release answers before it is looked at
 
 
 def main() -> None:
-    """Start, import labelled digits, train, upload one, take the pictures."""
-    with started() as installation, tempfile.TemporaryDirectory() as place:
-        stream = digits(SEED)
-        for number in range(LABELLED):
-            picture, truth = next(stream)
-            file = Path(place) / truth / f"{number}.png"
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(picture)
+    """Let the demo run, have the last release's answers checked, take the pictures."""
+    console = Console(highlight=False)
+    with started() as installation:
         installation.command("project", "add", str(CHECKOUT / "projects" / "digits.yaml"))
-        installation.command("import", PROJECT, place)
-        while live_release(installation, PROJECT) is None:  # the trainer does the rest by itself
-            time.sleep(1)
-        shown = Path(place) / "shown.png"
-        shown.write_bytes(next(stream)[0])
-        path = shutil.which("chromium") or shutil.which("google-chrome")
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-            for name, (width, height) in SIZES.items():
-                _shoot(browser, installation, shown, width, height, CHECKOUT / "docs" / name)
-            browser.close()
+        visitor = Visitor(installation.pages, PROJECT, SEED)
+        rounds = turn(installation, console, visitor)
+        draw(rounds, DOCS / "demo.png")
+        check_the_last_release(installation, visitor)
+        with a_browser() as browser:
+            for size in SIZES:
+                shoot(browser, installation, size)
 
 
-def _shoot(browser: Browser, installation: Installation, shown: Path, width: int, height: int, target: Path) -> None:
-    page = browser.new_page(viewport={"width": width, "height": height}, base_url=installation.pages)
-    page.goto(f"/p/{PROJECT}/")
-    page.set_input_files("#file", shown)
-    expect(page.locator("#answer .label")).to_be_visible(timeout=20_000)
-    page.screenshot(path=target)
-    page.close()
+def check_the_last_release(installation: Installation, visitor: Visitor) -> None:
+    """Visitors send more, annotators answer, and nothing is trained on it: the dashboard shows the release as it is."""
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "digits.yaml"
+        manifest = (CHECKOUT / "projects" / "digits.yaml").read_text(encoding="utf-8")
+        lines = [line for line in manifest.splitlines() if not line.startswith("train:")]
+        file.write_text("\n".join([*lines, "train: {at_least_new: 100000}", ""]), encoding="utf-8")
+        installation.command("project", "add", str(file))
+    for picture, truth in itertools.islice(digits(SEED), ROUNDS * PICTURES, ROUNDS * PICTURES + LATER):
+        visitor.react(visitor.send(picture, truth))
+    installation.command("sample", PROJECT)
+    installation.command("sync")
+    studio = logged_in(installation.secrets["LABEL_STUDIO_URL"], installation.secrets["LABEL_STUDIO_API_KEY"])
+    Annotators(studio, PROJECT, visitor.truths, SEED).answer(300)
+    time.sleep(2)  # Label Studio writes what was answered
+    installation.command("sync")
+
+
+@contextmanager
+def a_browser() -> Iterator[Browser]:
+    """Chromium, without a window."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def shoot(browser: Browser, installation: Installation, size: str) -> None:
+    """Every page in one size: `docs/<page>-<size>.png`."""
+    touch = size == "phone"
+    options = {"viewport": SIZES[size], "has_touch": touch, "is_mobile": touch, "base_url": installation.pages}
+    visitor = browser.new_page(**options)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "digit.png"
+        stream = digits(SEED + 2)
+        visitor.goto(f"/p/{PROJECT}/")
+        for sent in (1, 2):
+            file.write_bytes(next(stream)[0])
+            visitor.set_input_files("#file", file)
+            expect(visitor.locator("#pictures .answer .label")).to_have_count(sent, timeout=20_000)
+        visitor.wait_for_load_state("networkidle")
+    keep(visitor, "upload", size)
+    visitor.close()
+    owner = browser.new_page(**options)
+    owner.goto("/sign-in")
+    owner.get_by_label("E-mail address").fill(installation.secrets["CLOSEDLOOP_OWNER_EMAIL"])
+    owner.get_by_label("Password").fill(installation.secrets["CLOSEDLOOP_OWNER_PASSWORD"])
+    owner.get_by_role("button", name="Sign in").click()
+    owner.wait_for_load_state("networkidle")
+    for name, address in PAGES.items():
+        owner.goto(address)
+        if name == "dashboard":
+            for chart in owner.locator("[data-chart]").all():
+                chart.scroll_into_view_if_needed()
+                expect(chart.locator("svg")).to_be_visible(timeout=20_000)
+            owner.evaluate("window.scrollTo(0, 0)")
+        keep(owner, name, size)
+    owner.goto(f"/p/{PROJECT}/images?disagrees=true")
+    owner.locator(".tile").first.click()
+    owner.wait_for_load_state("networkidle")
+    keep(owner, "picture", size)
+    owner.close()
+
+
+def keep(page: Page, name: str, size: str) -> None:
+    """Write what a page shows, on a phone all of its length."""
+    page.wait_for_load_state("networkidle")
+    target = DOCS / f"{name}-{size}.png"
+    page.screenshot(path=target, full_page=name not in ("pictures",))
     print(target)
 
 

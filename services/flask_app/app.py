@@ -20,7 +20,7 @@ from closedloop.logs import REQUEST_ID_HEADER, bind_request_id
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
 from closedloop.storage.objects import PRODUCTION
-from flask_app import context, dashboard, errors, feedback, images, project_pages, rights, sign_in, upload
+from flask_app import context, dashboard, errors, feedback, images, projects, rights, sign_in, upload
 from flask_app.texts import text
 
 MAX_BODY = MAX_BYTES + 64 * 1024  # the picture and what multipart puts around it
@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> Flask:
             raise BadRequest(reason="no text has the character NUL in it")
 
     rights.register(app, settings)
-    for room in (upload, feedback, sign_in, dashboard, images, project_pages):
+    for room in (upload, feedback, sign_in, dashboard, images, projects):
         app.register_blueprint(room.pages)
     errors.register(app)
     _dress(app)
@@ -84,7 +84,8 @@ def create_app(settings: Settings) -> Flask:
         if request.endpoint == "static":
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"  # its address has its digest
         elif "Cache-Control" not in response.headers:
-            response.headers["Cache-Control"] = "no-store"
+            # After signing out, going back must show nothing; a visitor who goes back finds what was typed.
+            response.headers["Cache-Control"] = "no-store" if rights.has_session() else "private, no-cache"
         answered.labels(
             request.method if request.method in ("GET", "HEAD", "POST") else "other", response.status_code
         ).inc()

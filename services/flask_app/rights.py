@@ -110,6 +110,11 @@ class _CookieByScheme(SecureCookieSessionInterface):
         return request.is_secure
 
 
+def has_session() -> bool:
+    """Whether the browser says that it is signed in; it need not be so any more."""
+    return "_user_id" in session
+
+
 def signed_in() -> Account | None:
     """The account that asks, by its session or its token."""
     who: Any = flask_login.current_user

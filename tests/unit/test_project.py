@@ -92,3 +92,13 @@ def test_a_label_of_no_class_is_refused_with_the_classes():
 def test_a_manifest_survives_the_records():
     project = parse_manifest(GOOD)
     assert Project.model_validate(project.model_dump(mode="json")) == project
+
+
+def test_a_change_names_the_entries_that_differ() -> None:
+    from closedloop.project import _differences
+
+    before = parse_manifest(GOOD).model_dump(mode="json")
+    after = parse_manifest(GOOD.replace("title: ", "title: New ")).model_dump(mode="json")
+    assert [entry for entry, _, _ in _differences(before, after)] == ["title"]
+    assert list(_differences(before, before)) == []
+    assert {"id", "classes", "thresholds"} <= {entry for entry, _, _ in _differences({}, after)}

@@ -23,15 +23,20 @@ function frame(colour, width, height) {
   return { $schema: "https://vega.github.io/schema/vega/v6.json", background: null, width, height, padding: 5, autosize: { type: "fit", contains: "padding" }, config: { axis, legend: { labelColor: colour.ink, labelFontSize: 12 }, text: { fill: colour.ink } } };
 }
 
+// A legend whose labels are the page's own texts.
+function named(texts) {
+  return { labels: { update: { text: { signal: `(${JSON.stringify(texts)})[datum.value]` } } } };
+}
+
 // Shares with their intervals: the random sample alone and the weighted estimate side by side.
-function shares(name, rows, colour, width) {
+function shares(name, rows, colour, width, texts) {
   const kinds = [["weighted", colour.accent, 6], ["sample", colour.field, -6]];
   const marks = kinds.flatMap(([kind, fill, shift]) => {
     const x = { scale: "x", field: name, band: 0.5, offset: shift };
     const known = { data: kind };
     return [
       { type: "rule", from: known, encode: { enter: { x, y: { scale: "y", field: `${kind}_low` }, y2: { scale: "y", field: `${kind}_high` }, stroke: { value: fill }, strokeWidth: { value: 2 } } } },
-      { type: "symbol", from: known, encode: { enter: { x, y: { scale: "y", field: `${kind}_share` }, fill: { value: fill }, size: { value: 60 }, tooltip: { signal: `datum.${name} + ': ' + format(datum.${kind}_share, '.0%') + ' (' + format(datum.${kind}_low, '.0%') + ' – ' + format(datum.${kind}_high, '.0%') + '), ' + datum.${kind}_answers` } } } },
+      { type: "symbol", from: known, encode: { enter: { x, y: { scale: "y", field: `${kind}_share` }, fill: { value: fill }, size: { value: 60 }, tooltip: { signal: `datum.${name} + ': ' + format(datum.${kind}_share, '.0%') + ' (' + format(datum.${kind}_low, '.0%') + ' – ' + format(datum.${kind}_high, '.0%') + '), ' + replace(${JSON.stringify(texts.answers)}, '…', datum.${kind}_answers)` } } } },
     ];
   });
   return {
@@ -47,11 +52,11 @@ function shares(name, rows, colour, width) {
       { orient: "left", scale: "y", format: "%", grid: true, tickCount: 5 },
     ],
     marks,
-    legends: [{ fill: "kind", orient: "top", direction: "horizontal", symbolType: "circle" }],
+    legends: [{ fill: "kind", orient: "top", direction: "horizontal", symbolType: "circle", encode: named(texts) }],
   };
 }
 
-function days(rows, colour, width) {
+function days(rows, colour, width, texts) {
   return {
     ...frame(colour, width, 235),
     data: [{ name: "rows", values: rows }],
@@ -68,7 +73,7 @@ function days(rows, colour, width) {
       type: "rect", from: { data: "rows" },
       encode: { enter: { x: { scale: "x", field: "day" }, width: { scale: "x", band: 1 }, y: { scale: "y", field: name }, y2: { scale: "y", value: 0 }, fill: { value: name === "flags" ? colour.alert : colour.accent }, tooltip: { signal: `datum.day + ': ' + datum.pictures + ', ⚑ ' + datum.flags` } } },
     })),
-    legends: [{ fill: "kind", orient: "top", direction: "horizontal", symbolType: "square" }],
+    legends: [{ fill: "kind", orient: "top", direction: "horizontal", symbolType: "square", encode: named(texts) }],
   };
 }
 
@@ -77,12 +82,13 @@ async function draw(place) {
   if (!answer.ok) return;
   const rows = await answer.json();
   const kind = place.dataset.chart;
+  const texts = JSON.parse(place.dataset.texts);
   const name = { releases: "release", weeks: "week", classes: "label" }[kind];
   if (kind !== "days" && !rows.some((row) => row.weighted_share !== null || row.sample_share !== null)) {
     place.hidden = true; // nothing is known yet, as the table says
     return;
   }
-  const make = (width) => kind === "days" ? days(rows, colours(), width) : shares(name, rows, colours(), width);
+  const make = (width) => kind === "days" ? days(rows, colours(), width, texts) : shares(name, rows, colours(), width, texts);
   const show = () => vegaEmbed(place, make(Math.max(200, place.clientWidth - 10)), { mode: "vega", ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
   await show();
   let width = place.clientWidth;

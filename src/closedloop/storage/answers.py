@@ -45,7 +45,8 @@ def task_annotations(tx: sa.Connection, project_id: str, image_id: str | None = 
         .order_by(annotations.c.answered_at, annotations.c.annotation_id)
     )
     if image_id is not None:
-        query = query.where(tasks.c.project_id == project_id, tasks.c.image_id == image_id)
+        of_image = sa.select(tasks.c.id).where(tasks.c.project_id == project_id, tasks.c.image_id == image_id)
+        query = query.where(annotations.c.task_id.in_(of_image))  # else SQLite reads every annotation of the project
     return tx.execute(query).mappings().all()
 
 

@@ -9,10 +9,12 @@ import sqlalchemy as sa
 
 from closedloop.errors import BadRequest
 from closedloop.storage.database import insert_new
+from closedloop.storage.expressions import Unindexed
 from closedloop.storage.tables import catalogue, images, tasks
 
 NEWEST, OLDEST, LEAST_SURE, SUREST = "newest", "oldest", "least-sure", "surest"
 ORDERS = (NEWEST, OLDEST, LEAST_SURE, SUREST)
+RARE = 1000
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,12 @@ def missing(tx: sa.Connection, limit: int) -> list[tuple[str, str]]:
 
 
 def query(
-    project_id: str, chosen: Filter, order: str, key: str | None, backwards: bool, limit: int
+    project_id: str, chosen: Filter, order: str, key: str | None, backwards: bool, limit: int, rare: bool = False
 ) -> sa.Select[tuple[Any, ...]]:
-    """The statement of one page. Raises BadRequest for an order or a key that is none."""
+    """The statement of one page; `rare`: the queue has few pictures, which are sorted.
+
+    Raises BadRequest for an order or a key that is none.
+    """
     if order not in ORDERS:
         raise BadRequest(reason=f"pictures are sorted by {', '.join(ORDERS)}")
     by_time = order in (NEWEST, OLDEST)
@@ -75,14 +80,17 @@ def query(
             statement = statement.where(column == wanted)
     if not by_time:
         statement = statement.where(catalogue.c.confidence.is_not(None))
+    # The index that sorts finds the page's few rows first; one of the other column would find all and sort them.
+    sure = Unindexed(catalogue.c.confidence) if by_time else catalogue.c.confidence
+    moment = catalogue.c.arrived_at if by_time else Unindexed(catalogue.c.arrived_at)
     if chosen.at_least is not None:
-        statement = statement.where(catalogue.c.confidence >= chosen.at_least)
+        statement = statement.where(sure >= chosen.at_least)
     if chosen.at_most is not None:
-        statement = statement.where(catalogue.c.confidence <= chosen.at_most)
+        statement = statement.where(sure <= chosen.at_most)
     if chosen.since is not None:
-        statement = statement.where(catalogue.c.arrived_at >= chosen.since)
+        statement = statement.where(moment >= chosen.since)
     if chosen.until is not None:
-        statement = statement.where(catalogue.c.arrived_at < chosen.until)
+        statement = statement.where(moment < chosen.until)
     if chosen.queue is not None:
         asked = (
             (tasks.c.project_id == catalogue.c.project_id)
@@ -95,7 +103,8 @@ def query(
         here = sa.tuple_(value, catalogue.c.image_id)
         there = sa.tuple_(sa.literal(at, value.type), sa.literal(image_id))
         statement = statement.where(here < there if falling else here > there)
-    ends = (value.desc(), catalogue.c.image_id.desc()) if falling else (value.asc(), catalogue.c.image_id.asc())
+    by = Unindexed(value) if rare else value
+    ends = (by.desc(), catalogue.c.image_id.desc()) if falling else (by.asc(), catalogue.c.image_id.asc())
     return statement.order_by(*ends).limit(limit)
 
 
@@ -103,7 +112,14 @@ def page(
     tx: sa.Connection, project_id: str, chosen: Filter, order: str, key: str | None, backwards: bool, limit: int
 ) -> list[sa.RowMapping]:
     """The rows of one page, nearest to the key first."""
-    return list(tx.execute(query(project_id, chosen, order, key, backwards, limit)).mappings())
+    rare = chosen.queue is not None and _is_rare(tx, project_id, chosen.queue)
+    return list(tx.execute(query(project_id, chosen, order, key, backwards, limit, rare)).mappings())
+
+
+def _is_rare(tx: sa.Connection, project_id: str, queue: str) -> bool:
+    """Whether a queue has asked about so few pictures that sorting them costs less than looking for them."""
+    some = sa.select(tasks.c.id).where(tasks.c.project_id == project_id, tasks.c.queue == queue).limit(RARE)
+    return tx.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one() < RARE
 
 
 def key_of(row: sa.RowMapping, order: str) -> str:

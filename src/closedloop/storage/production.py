@@ -2,29 +2,11 @@
 
 import datetime as dt
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
+from closedloop.storage.expressions import UTCDay
 from closedloop.storage.tables import annotations, predictions, tasks
-
-
-class UTCDay(FunctionElement[str]):
-    """The day of a moment in UTC. Postgres would take the zone of the session."""
-
-    inherit_cache = True
-
-
-@compiles(UTCDay)
-def _of_text(element: UTCDay, compiler: Any, **options: Any) -> str:
-    return f"date({compiler.process(element.clauses, **options)})"
-
-
-@compiles(UTCDay, "postgresql")
-def _of_moment(element: UTCDay, compiler: Any, **options: Any) -> str:
-    return f"date({compiler.process(element.clauses, **options)} AT TIME ZONE 'UTC')"
 
 
 def answered_counts(

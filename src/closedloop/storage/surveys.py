@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
-from closedloop.storage.production import UTCDay
+from closedloop.storage.expressions import UTCDay
 from closedloop.storage.tables import annotations, catalogue, feedback, images, surveys, tasks
 
 

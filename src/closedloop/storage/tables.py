@@ -87,7 +87,7 @@ predictions = _table(
     _of_image(),
     sa.UniqueConstraint("project_id", "id"),
     sa.UniqueConstraint("project_id", "idempotency_key"),
-    sa.Index(None, "project_id", "image_id"),
+    sa.Index(None, "project_id", "image_id", "created_at"),
     sa.Index(None, "project_id", "created_at"),
     sa.Index(None, "visitor", "project_id", "created_at"),
 )
@@ -155,6 +155,7 @@ tasks = _table(
     sa.UniqueConstraint("project_id", "image_id", "queue"),
     sa.UniqueConstraint("project_id", "id"),
     sa.Index(None, "project_id", "queue", "image_id"),
+    sa.Index(None, "project_id", "prediction_id"),
 )
 
 outbox = _table(  # what was promised in a transaction and is still to be done outside it
@@ -230,6 +231,7 @@ dataset_items = _table(
     sa.Column("label", sa.Text, nullable=False),
     _of_image(),
     sa.ForeignKeyConstraint(["project_id", "dataset_id"], ["datasets.project_id", "datasets.id"]),
+    sa.Index(None, "project_id", "image_id"),
 )
 
 releases = _table(
@@ -289,6 +291,7 @@ catalogue = _table(  # what the list of pictures filters and sorts by: derived, 
     sa.Index("ix_catalogue_confidence", "project_id", "confidence", "image_id"),
     sa.Index("ix_catalogue_label_arrived", "project_id", "label", "arrived_at", "image_id"),
     sa.Index("ix_catalogue_label_confidence", "project_id", "label", "confidence", "image_id"),
+    sa.Index("ix_catalogue_label_answer_arrived", "project_id", "label", "answer", "arrived_at", "image_id"),
     sa.Index("ix_catalogue_flagged_arrived", "project_id", "flagged", "arrived_at", "image_id"),
     sa.Index("ix_catalogue_disagrees_arrived", "project_id", "disagrees", "arrived_at", "image_id"),
     sa.Index("ix_catalogue_answered_arrived", "project_id", "answered", "arrived_at", "image_id"),

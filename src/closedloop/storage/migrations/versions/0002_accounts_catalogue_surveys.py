@@ -141,10 +141,20 @@ def upgrade() -> None:
             "ix_catalogue_flagged_arrived", ["project_id", "flagged", "arrived_at", "image_id"], unique=False
         )
         batch_op.create_index(
+            "ix_catalogue_label_answer_arrived",
+            ["project_id", "label", "answer", "arrived_at", "image_id"],
+            unique=False,
+        )
+        batch_op.create_index(
             "ix_catalogue_label_arrived", ["project_id", "label", "arrived_at", "image_id"], unique=False
         )
         batch_op.create_index(
             "ix_catalogue_label_confidence", ["project_id", "label", "confidence", "image_id"], unique=False
+        )
+
+    with op.batch_alter_table("dataset_items", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_dataset_items_project_id_image_id"), ["project_id", "image_id"], unique=False
         )
 
     with op.batch_alter_table("images", schema=None) as batch_op:
@@ -154,6 +164,12 @@ def upgrade() -> None:
 
     with op.batch_alter_table("predictions", schema=None) as batch_op:
         batch_op.add_column(sa.Column("visitor", sa.String(length=32), nullable=True))
+        batch_op.drop_index(batch_op.f("ix_predictions_project_id_image_id"))
+        batch_op.create_index(
+            batch_op.f("ix_predictions_project_id_image_id_created_at"),
+            ["project_id", "image_id", "created_at"],
+            unique=False,
+        )
         batch_op.create_index(
             batch_op.f("ix_predictions_visitor_project_id_created_at"),
             ["visitor", "project_id", "created_at"],
@@ -162,6 +178,9 @@ def upgrade() -> None:
 
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.add_column(sa.Column("withdrawn_at", UTCDateTime(), nullable=True))
+        batch_op.create_index(
+            batch_op.f("ix_tasks_project_id_prediction_id"), ["project_id", "prediction_id"], unique=False
+        )
         batch_op.create_index(
             batch_op.f("ix_tasks_project_id_queue_image_id"), ["project_id", "queue", "image_id"], unique=False
         )
