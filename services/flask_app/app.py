@@ -114,9 +114,8 @@ def _dress(app: Flask) -> None:
     """What templates speak with, and the files that go with them."""
     app.config["COMPRESS_MIMETYPES"] = ["text/css", "text/javascript", "application/javascript", "image/svg+xml"]
     Compress(app)
-    app.jinja_env.globals.update(t=text, signed_in=rights.signed_in)
+    app.jinja_env.globals.update(t=text, signed_in=rights.signed_in_if_known)
     app.jinja_env.filters.update(commands=commands, percent=percent, number=number, moment=moment, age=dashboard.age)
-    app.jinja_options["autoescape"] = True
     digests: dict[str, str] = {}
 
     @app.url_defaults

@@ -34,19 +34,21 @@ TABLES: dict[str, tuple[str, ...]] = {
     "releases": ("release", *_STANDING, "offline_share", "offline_low", "offline_high", "state"),
     "weeks": ("week", *_STANDING),
     "classes": ("label", *_STANDING),
-    "days": ("day", "pictures", "flags", "relabels", "share_flagged"),
+    "days": ("day", "pictures", "answers", "flagged", "share_flagged", "flags", "relabels"),
     "queues": ("queue", "waiting", "answered", "median_age"),
 }
 
 
 @pages.get("/dashboard")
 @pages.get("/p/<project_id>/dashboard")
-def page(project_id: str | None = None) -> str:
+def page(project_id: str | None = None) -> str | Response:
     """What an owner wants to know in ten seconds."""
     project_id = project_id or context.settings().closedloop_default_project
     who = rights.viewer(project_id)
     project = projects.get(context.stores(), project_id)
     taken = survey.latest(context.stores(), project.id)
+    if "HX-Request" in request.headers:  # the page that waits for the first count
+        return Response(status=204, headers={"HX-Refresh": "true"} if taken else {})
     counted_at, counted = taken or (None, {})
     registered = list(reversed(releases.listing(context.stores(), project.id)))
     live = next((row for row in registered if row["state"] == "live"), None)
@@ -92,7 +94,8 @@ def roll_back(project_id: str) -> AnyResponse:
     """Put the earlier release back."""
     rights.owner(project_id)
     project = projects.get(context.stores(), project_id)
-    gone, back = releases.rollback(context.stores(), project.id, CLASSIFIER, context.now())
+    shown = request.form.get("live")  # what the page showed: sent twice, it goes back once
+    gone, back = releases.rollback(context.stores(), project.id, CLASSIFIER, context.now(), shown)
     if context.wants_json():
         return jsonify(ok=True, retired=gone, live=back)
     return redirect(url_for(".page", project_id=project.id, _anchor="releases"), 303)
@@ -102,7 +105,7 @@ def rows(table: str, counted: dict[str, Any], registered: list[dict[str, Any]]) 
     """The rows of a table, flat, with the columns of TABLES."""
     if table == "days":
         return [
-            {**row, "share_flagged": row["flags"] / row["pictures"] if row["pictures"] else None}
+            {**row, "share_flagged": row["flagged"] / row["answers"] if row["answers"] else None}
             for row in counted[table]
         ]
     if table == "queues":

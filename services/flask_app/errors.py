@@ -6,7 +6,7 @@ from flask import Flask, Response, g, make_response, redirect, render_template, 
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
-from closedloop.errors import ClosedloopError, SignInNeeded, TooManyRequests, UploadTooLarge
+from closedloop.errors import ClosedloopError, ProjectClosed, SignInNeeded, TooManyRequests, UploadTooLarge
 from closedloop.image import MAX_BYTES
 from closedloop.logs import get_logger
 from flask_app import context
@@ -27,9 +27,11 @@ def register(app: Flask) -> None:
     @app.errorhandler(ClosedloopError)
     def ours(error: ClosedloopError) -> Response:
         if error.status >= 500:
-            get_logger().warning("request failed", path=request.path, reason=error.explained())
+            get_logger().warning("request failed", page=str(request.url_rule), reason=error.explained())
         if isinstance(error, SignInNeeded) and _is_page() and request.method == "GET":
-            return make_response(redirect(url_for("sign_in.page", next=request.full_path.rstrip("?")), 303))
+            return make_response(
+                redirect(url_for("sign_in.page", next=request.full_path.rstrip("?"), **_why(error)), 303)
+            )
         answer = _answer(str(error), error_text(error.code, str(error), **error.details), error.code, error.status)
         if isinstance(error, TooManyRequests):
             answer.headers["Retry-After"] = str(error.details["seconds"])
@@ -48,7 +50,7 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
-        get_logger().exception("request failed", path=request.path)
+        get_logger().exception("request failed", page=str(request.url_rule))
         text = str(ClosedloopError())
         return _answer(text, error_text(ClosedloopError.code, text), ClosedloopError.code, 500)
 
@@ -76,5 +78,8 @@ def _answer(text: str, shown: str, code: str, status: int) -> Response:
 
 def _back() -> str:
     """The page from which a form was sent, if it is one of ours: what was typed is still in it."""
-    sent_from = urlsplit(request.referrer or "")
+    try:
+        sent_from = urlsplit(request.referrer or "")
+    except ValueError:
+        return "/"
     return sent_from.path if sent_from.netloc == request.host and request.method == "POST" else "/"

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from closedloop import catalogue, history, image, removal
 from closedloop import project as projects
 from closedloop.catalogue import NEWEST, ORDERS, Filter
-from closedloop.errors import BadRequest, UnknownPicture
+from closedloop.errors import BadRequest, StoreAway, UnknownPicture
 from closedloop.project import Project
 from closedloop.storage import Stores, pictures
 from flask_app import context, rights
@@ -38,8 +38,8 @@ class _Query(BaseModel):
     flagged: bool | None = None
     answered: bool | None = None
     disagrees: bool | None = None
-    since: dt.date | None = None
-    until: dt.date | None = None
+    since: dt.date | None = Field(None, ge=dt.date(1970, 1, 1), le=dt.date(2999, 12, 31))
+    until: dt.date | None = Field(None, ge=dt.date(1970, 1, 1), le=dt.date(2999, 12, 31))
     order: str = NEWEST
     zone: int = Field(0, ge=-14 * 60, le=14 * 60)  # min that the visitor's clock is behind UTC, as browsers say it
 
@@ -87,7 +87,7 @@ def page(project_id: str) -> AnyResponse | tuple[str, int] | str:
             after=found.after,
             before=found.before,
         )
-    kept = {name: value for name, value in typed.items() if name not in ("after", "before")}
+    kept = {name: value for name, value in typed.items() if name in _Query.model_fields}
     shown = render_template(
         "images.html",
         project=project,
@@ -169,35 +169,45 @@ def removed(project_id: str) -> str:
 def picture(project_id: str, image_id: str) -> Response:
     """The picture itself, for whoever has a right to it."""
     rights.picture(project_id, image_id)
-    return _jpeg(_stored(project_id, image_id))
+    return _jpeg(_stored(context.stores(), project_id, image_id))
 
 
 @pages.get("/p/<project_id>/images/<image_id>/thumbnail")
 def thumbnail(project_id: str, image_id: str) -> Response:
     """A small copy, made when it is first looked at and kept."""
     rights.picture(project_id, image_id)
-    key = removal.thumbnail_key(project_id, image_id)
+    stores, key = context.stores(), removal.thumbnail_key(project_id, image_id)
+    row = _there(stores, project_id, image_id)
     try:
-        small = context.stores().objects.get(key)
+        small = stores.objects.get(key)
     except FileNotFoundError:
-        small = image.thumbnail(_stored(project_id, image_id))
-        context.stores().objects.put(key, small)
+        small = image.thumbnail(_stored(stores, project_id, image_id))
+        stores.objects.put(key, small)
+        removal.look_again(stores, project_id, image_id, row["key"], context.now())
     return _jpeg(small)
 
 
-def _stored(project_id: str, image_id: str) -> bytes:
-    with context.stores().db.read() as tx:
+def _there(stores: Stores, project_id: str, image_id: str) -> Any:
+    """The record of a picture that is there; raises UnknownPicture."""
+    with stores.db.read() as tx:
         row = pictures.image(tx, project_id, image_id)
     if row is None or row["removed_at"] is not None:
         raise UnknownPicture
+    return row
+
+
+def _stored(stores: Stores, project_id: str, image_id: str) -> bytes:
+    row = _there(stores, project_id, image_id)
     try:
-        return context.stores().objects.get(row["key"])
-    except FileNotFoundError:  # it moved to its class a moment ago
-        with context.stores().db.read() as tx:
-            row = pictures.image(tx, project_id, image_id)
-        if row is None or row["removed_at"] is not None:
+        return stores.objects.get(row["key"])
+    except (FileNotFoundError, StoreAway):  # it may have moved to its class a moment ago, which a store need not tell
+        with stores.db.read() as tx:
+            again = pictures.image(tx, project_id, image_id)
+        if again is None or again["removed_at"] is not None:
             raise UnknownPicture from None
-        return context.stores().objects.get(row["key"])
+        if again["key"] == row["key"]:
+            raise
+        return stores.objects.get(again["key"])
 
 
 def _jpeg(data: bytes) -> Response:
@@ -249,11 +259,11 @@ def _zipped(
     for entry in entries:
         if entry.answer is None:
             continue
-        with stores.db.read() as tx:
-            row = pictures.image(tx, project.id, entry.image_id)
-        if row is None or row["removed_at"] is not None:
+        try:
+            jpeg = _stored(stores, project.id, entry.image_id)
+        except (UnknownPicture, FileNotFoundError):  # removed since the list was read
             continue
-        archive.add(stores.objects.get(row["key"]), f"{_folder(entry.answer)}/{entry.image_id}.jpg")
+        archive.add(jpeg, f"{_folder(entry.answer)}/{entry.image_id}.jpg")
         yield from archive.all_files()
     yield from archive.finalize()
 

@@ -198,8 +198,8 @@ def _parsed(typed: dict[str, str]) -> tuple[Project | None, dict[str, str]]:
         elif name == "prompts":
             try:
                 value = yaml.safe_load(typed[name] or "{}")
-            except (yaml.YAMLError, RecursionError) as error:
-                faults[name] = f"this is not YAML: {getattr(error, 'problem', None) or 'it is nested too deep'}"
+            except (yaml.YAMLError, RecursionError, ValueError) as error:
+                faults[name] = f"this is not YAML: {getattr(error, 'problem', None) or str(error)[:200]}"
                 continue
         at = manifest
         for step in path[:-1]:

@@ -18,10 +18,12 @@ from itsdangerous import BadSignature, TimestampSigner
 from closedloop import accounts, rates
 from closedloop.accounts import VISITOR, Account
 from closedloop.errors import (
+    ClosedloopError,
     FormOutdated,
     InvitationOver,
     LinkOver,
     NotAllowed,
+    ProjectClosed,
     SignInNeeded,
     UnknownPicture,
 )
@@ -33,7 +35,9 @@ from flask_app import context
 
 LINK_SECONDS = 300  # that a link to a picture holds
 YEAR = 365 * 24 * 3600
-SIGN_INS_OF_ADDRESS, SIGN_INS_OF_ACCOUNT = Limit(30, 300), Limit(10, 300)
+# Attempts to sign in: of an address, of an address at one account, at one account from anywhere. The last is wide,
+# so that nobody can keep an owner out by guessing.
+OF_ADDRESS, OF_ADDRESS_AT_ACCOUNT, AT_ACCOUNT = Limit(30, 300), Limit(10, 300), Limit(300, 300)
 _OPEN = {  # what scripts use without a session: knowing an answer's id is the right to answer back
     "upload.predict",
     "feedback.flag",
@@ -66,6 +70,7 @@ def register(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_NAME="closedloop",
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=YEAR,
+        SESSION_REFRESH_EACH_REQUEST=False,  # a cookie that changes each second would undo every cache
         WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_TIME_LIMIT=None,  # a form holds as long as the cookie
     )
@@ -119,6 +124,14 @@ def signed_in() -> Account | None:
     """The account that asks, by its session or its token."""
     who: Any = flask_login.current_user
     return who.account if who.is_authenticated else None
+
+
+def signed_in_if_known() -> Account | None:
+    """The account that asks, for what every page shows: an error page must come with the records away, too."""
+    try:
+        return signed_in()
+    except ClosedloopError:
+        return None
 
 
 def begin(secret: str) -> None:
@@ -187,7 +200,7 @@ def visit(project: Project) -> None:
             return
     if who:
         raise NotAllowed
-    raise SignInNeeded
+    raise ProjectClosed
 
 
 def remember_invitation(digest: str) -> None:
@@ -245,9 +258,10 @@ def _signer() -> TimestampSigner:
 def count_sign_in(email: str) -> None:
     """Count an attempt to sign in; raises TooManyRequests."""
     address = request.remote_addr or ""
-    rates.take(context.stores(), f"sign-in:{address}", SIGN_INS_OF_ADDRESS, context.now())
-    name = hashlib.sha256(email.strip().lower().encode()).hexdigest()[:32]
-    rates.take(context.stores(), f"sign-in:{name}", SIGN_INS_OF_ACCOUNT, context.now())
+    name = hashlib.sha256(email.strip().lower().encode(errors="replace")).hexdigest()[:32]
+    rates.take(context.stores(), f"sign-in:{address}", OF_ADDRESS, context.now())
+    rates.take(context.stores(), f"sign-in:{address}:{name}", OF_ADDRESS_AT_ACCOUNT, context.now())
+    rates.take(context.stores(), f"sign-in:{name}", AT_ACCOUNT, context.now())
 
 
 def count_upload(pictures: int = 1) -> None:

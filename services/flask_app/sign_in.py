@@ -20,7 +20,7 @@ def page() -> AnyResponse | str:
     """The form to sign in with; who is signed in already goes on."""
     if rights.signed_in():
         return redirect(_next(), 303)
-    return render_template("sign_in.html", next=_next(), email="", fault="")
+    return render_template("sign_in.html", next=_next(), email="", fault="", closed="closed" in request.args)
 
 
 @pages.post("/sign-in")
@@ -130,6 +130,9 @@ def _account(made: str = "", password_fault: str = "") -> str:
 def _next() -> str:
     """Where one wanted to go: a path of this site, nothing else."""
     wanted = request.values.get("next", "/")
-    parts = urlsplit(wanted)
+    try:
+        parts = urlsplit(wanted)
+    except ValueError:
+        return "/"
     inside = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
     return wanted if inside and wanted.isprintable() else "/"

@@ -89,6 +89,8 @@ def show(prediction_id: str) -> AnyResponse:
     """One prediction: how a picture that was kept turned out."""
     made, project = visited(prediction_id)
     if "HX-Request" in request.headers:
+        if made.status == "pending":
+            return Response(status=204)  # nothing is swapped: what a visitor types meanwhile stays
         return Response(fragment(made, project))
     if context.is_navigation() and not context.wants_json():
         return Response(render_template("prediction.html", project=project, fragment=fragment(made, project)))

@@ -104,7 +104,7 @@ def withdraw_missing(tx: Any, project: Project, queue: str, task: TaskAnswers, n
         return 0
     present = {str(raw.get("id")) for raw in task.annotations}
     count = 0
-    for row in answers.annotations_of_task(tx, asked["id"]):
+    for row in answers.annotations_of_task(tx, project.id, asked["id"]):
         if row["annotation_id"] in present or row["state"] == WITHDRAWN or row["answered_at"] < task.created_at:
             continue
         moment = max(task.updated_at, row["answered_at"] + dt.timedelta(microseconds=1))

@@ -42,7 +42,7 @@ class Page:
 
 def refresh(tx: Any, project_id: str, image_id: str) -> None:
     """Write a picture's row anew, in the transaction of what changed it. A removed picture has none."""
-    picture = pictures.image(tx, project_id, image_id)
+    picture = pictures.image(tx, project_id, image_id, lock=True)  # else two who change it each miss the other's change
     if picture is None or picture["removed_at"] is not None:
         rows.drop(tx, project_id, image_id)
         return

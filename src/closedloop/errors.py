@@ -193,6 +193,12 @@ class SignInNeeded(ClosedloopError):
     status = 401
 
 
+class ProjectClosed(SignInNeeded):
+    """This project is for people with an account or an invitation. Sign in, or ask its owner for a link."""
+
+    code = "project_closed"
+
+
 class NotAllowed(ClosedloopError):
     """Your account may not do this here. An owner of the project can change that."""
 
@@ -316,6 +322,20 @@ class ClassesChanged(ClosedloopError):
 
     code = "classes_changed"
     status = 422
+
+
+class RemovedMeanwhile(ClosedloopError):
+    """The same picture was removed from the project at this moment. Import it again."""
+
+    code = "removed_meanwhile"
+    status = 503
+
+
+class ReleaseChanged(ClosedloopError):
+    """{live} is live now, no longer {expected}: look again before you roll back."""
+
+    code = "release_changed"
+    status = 409
 
 
 class ProjectExists(ClosedloopError):

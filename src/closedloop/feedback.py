@@ -35,6 +35,7 @@ def _take_back(stores: Stores, prediction_id: str, kind: str, queue: str, now: d
         row = pictures.prediction(tx, prediction_id)
         if row is None:
             raise UnknownPrediction
+        pictures.image(tx, row["project_id"], row["image_id"], lock=True)  # before anything of it: one order for all
         if not pictures.take_back_feedback(tx, prediction_id, kind):
             return
         still = pictures.feedback_on_image(tx, row["project_id"], row["image_id"])
@@ -58,6 +59,7 @@ def _say(stores: Stores, prediction_id: str, label: str | None, now: dt.datetime
             "project_id": row["project_id"],
             "said_at": now,
         }
+        pictures.image(tx, row["project_id"], row["image_id"], lock=True)
         if pictures.prediction(tx, prediction_id) is None:  # removed meanwhile
             raise UnknownPrediction
         pictures.add_feedback(tx, said)

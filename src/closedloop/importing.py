@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from closedloop import catalogue, image, removal
-from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, StoreAway
+from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, RemovedMeanwhile, StoreAway
+from closedloop.leases import Lease
 from closedloop.project import Project
 from closedloop.storage import Stores, answers, pictures
 from closedloop.storage.objects import PRODUCTION
@@ -77,25 +78,27 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _keep(stores: Stores, project: Project, picture: image.Picture, label: str, now: dt.datetime) -> bool:
     """Keep a picture and its answer; False where the project has both. Raises ImportedOtherwise."""
-    with removal.coming(stores, project.id, picture.id, now) as comes_again:
-        return _keep_answered(stores, project, picture, label, now, comes_again)
+    with removal.coming(stores, project.id, picture.id) as lease:
+        return _keep_answered(stores, project, picture, label, now, lease)
 
 
 def _keep_answered(
-    stores: Stores, project: Project, picture: image.Picture, label: str, now: dt.datetime, comes_again: bool
+    stores: Stores, project: Project, picture: image.Picture, label: str, now: dt.datetime, lease: Lease | None
 ) -> bool:
     with stores.db.read() as tx:
         known = pictures.image(tx, project.id, picture.id)
     key = f"{PRODUCTION}/{project.id}/class_{project.classes.index(label):02d}/{picture.id}.jpg"
-    if not known or comes_again:
+    if not known or known["removed_at"] is not None:
         stores.objects.put(key, picture.jpeg)
     record = picture.record(project.id, key, "import", now)
     with stores.db.write() as tx:
         if not pictures.add_image(tx, record):
-            if comes_again:
+            there = pictures.image(tx, project.id, picture.id, lock=True)
+            if there and there["removed_at"] is not None:
+                if lease is None:
+                    raise RemovedMeanwhile
+                lease.check(tx)
                 pictures.revive(tx, record)
-            elif (there := pictures.image(tx, project.id, picture.id, lock=True)) and there["removed_at"] is not None:
-                raise StoreAway from RuntimeError("the picture was removed at this moment")
         answer = {"project_id": project.id, "image_id": picture.id, "label": label, "at": now}
         if answers.add_import(tx, answer):
             catalogue.refresh(tx, project.id, picture.id)

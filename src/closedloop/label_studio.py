@@ -30,10 +30,10 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 @dataclass(frozen=True)
 class FoundTask:
-    """A task as Label Studio has it: its number there, and how many annotations it has."""
+    """A task as Label Studio has it: its number there, and the numbers of its annotations."""
 
     number: int
-    annotations: int
+    annotations: tuple[str, ...]
 
 
 class LabelStudio:
@@ -193,7 +193,7 @@ class LabelStudio:
         return len(doubles)
 
     def find(self, number: int, task_ids: Sequence[str]) -> dict[str, list[FoundTask]]:
-        """The tasks of a project that ask for these tasks of ours, by our id, with how many annotations each has."""
+        """The tasks of a project that ask for these tasks of ours, by our id."""
         found: dict[str, list[FoundTask]] = {}
         with self._away_said_plainly():
             for start in range(0, len(task_ids), 50):
@@ -204,7 +204,8 @@ class LabelStudio:
                     project=number, fields="all", page_size=200, resolve_uri=False, query=query
                 ):
                     data = task.data or {}
-                    one = FoundTask(task.id or 0, len(task.annotations or []))
+                    given = (a["id"] if isinstance(a, dict) else a.id for a in task.annotations or [])
+                    one = FoundTask(task.id or 0, tuple(map(str, given)))
                     found.setdefault(str(data.get("task_id")), []).append(one)
         return found
 

@@ -36,7 +36,7 @@ def work(stores: Stores, inference: Inference, clock: Callable[[], dt.datetime])
             elif kind == "tidy":
                 prediction.tidy(stores, ref)
             elif kind == "remove":
-                removal.sweep(stores, ref, clock())
+                removal.sweep(stores, ref)
             elif kind == "track":
                 tracking.write_again(stores, ref)
             with stores.db.write() as tx:

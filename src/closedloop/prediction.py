@@ -13,6 +13,7 @@ from typing import Any
 from closedloop import catalogue, image, queues, removal, tasks
 from closedloop.errors import InferenceAway, InferenceRefused, KeyUsedForAnother, StoreAway, UnknownPrediction
 from closedloop.inference import Answer, Inference
+from closedloop.leases import Lease
 from closedloop.logs import get_logger
 from closedloop.project import Project
 from closedloop.project import get as get_project
@@ -87,9 +88,9 @@ def receive(
     for _ in range(ATTEMPTS):
         with (
             contextlib.suppress(_RemovedMeanwhile),
-            removal.coming(stores, project.id, picture.id, now) as comes_again,
+            removal.coming(stores, project.id, picture.id) as lease,
         ):
-            return _keep(stores, project, picture, answer, now, idempotency_key, visitor, comes_again)
+            return _keep(stores, project, picture, answer, now, idempotency_key, visitor, lease)
     raise StoreAway
 
 
@@ -101,7 +102,7 @@ def _keep(
     now: dt.datetime,
     idempotency_key: str | None,
     visitor: str | None,
-    comes_again: bool,
+    lease: Lease | None,
 ) -> Prediction:
     key = _key(project, picture.id, answer)
     placed = _place(stores, project.id, picture.id, key, picture.jpeg)
@@ -121,8 +122,9 @@ def _keep(
             if not pictures.add_image(tx, record):
                 known = pictures.image(tx, project.id, picture.id, lock=True)
                 if known and known["removed_at"] is not None:
-                    if not comes_again:
+                    if lease is None:
                         raise _RemovedMeanwhile
+                    lease.check(tx)
                     pictures.revive(tx, record)
             if not pictures.add_prediction(tx, row):
                 raise _SentTwice  # nothing of this transaction stays
@@ -159,8 +161,11 @@ def answer_pending(stores: Stores, inference: Inference, prediction_id: str, now
     key = _key(project, picture["id"], answer)
     placed = _place(stores, project.id, picture["id"], key, jpeg)
     with stores.db.write() as tx:
-        if pictures.prediction(tx, prediction_id) is None:
-            return  # removed meanwhile
+        pictures.image(tx, project.id, picture["id"], lock=True)
+        if pictures.prediction(tx, prediction_id) is None:  # removed meanwhile
+            if placed:
+                asking.promise(tx, "remove", key, now)
+            return
         _record(tx, project, prediction_id, picture["id"], answer, now)
         if placed:
             _keep_one_place(tx, project.id, picture["id"], key, now)

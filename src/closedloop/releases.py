@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from closedloop.errors import NothingToRollBack
-from closedloop.storage import Stores, registry
+from closedloop.errors import NothingToRollBack, ReleaseChanged
+from closedloop.storage import Stores, installation, registry
 
 WORSE_BY = 0.05  # the card says how often the rule lets a candidate pass that is truly this much worse
 FIRST_RULE = "a first release must be right more often than always saying the commonest class of the other folds"
@@ -125,15 +125,21 @@ def earlier(stores: Stores, project_id: str, head: str) -> str | None:
     return found["id"] if found else None
 
 
-def rollback(stores: Stores, project_id: str, head: str, now: dt.datetime) -> tuple[str, str]:
+def rollback(
+    stores: Stores, project_id: str, head: str, now: dt.datetime, expected: str | None = None
+) -> tuple[str, str]:
     """Put the earlier release of a head back; returns (the one that goes, the one that comes).
 
-    Only a release that fits the encoder in use can answer. Raises NothingToRollBack.
+    Only a release that fits the encoder in use can answer. Raises NothingToRollBack, or ReleaseChanged where another
+    one than `expected` is live.
     """
     with stores.db.write() as tx:
+        installation.lock_project(tx, project_id)
         live = registry.live_release(tx, project_id, head)
         earlier = live and registry.earlier_release(tx, project_id, head, live["number"], live["encoder"])
         if not live or not earlier:
             raise NothingToRollBack(project=project_id, head=head)
+        if expected and live["id"] != expected:
+            raise ReleaseChanged(live=live["id"], expected=expected)
         registry.go_live(tx, project_id, head, earlier["id"], now, f"rolled back to {earlier['id']}")
     return live["id"], earlier["id"]

@@ -13,6 +13,8 @@ from typing import Any
 
 from closedloop import catalogue, leases
 from closedloop.errors import UnknownPicture, UnknownPrediction
+from closedloop.leases import Lease
+from closedloop.queues import USER_FEEDBACK, USER_LABEL
 from closedloop.storage import Stores, asking, pictures, tombstones
 from closedloop.storage.objects import THUMBNAILS
 
@@ -48,12 +50,18 @@ def take_back(stores: Stores, prediction_id: str, visitor: str, now: dt.datetime
         row = pictures.prediction(tx, prediction_id)
         if row is None or row["visitor"] is None or row["visitor"] != visitor:
             raise UnknownPrediction
-        picture = pictures.image(tx, row["project_id"], row["image_id"], lock=True)
-        assert picture is not None
-        if tombstones.sent_by_others(tx, row["project_id"], row["image_id"], visitor):
-            for day in tombstones.drop_predictions(tx, row["project_id"], row["image_id"], visitor):
-                asking.promise(tx, "track", f"{row['project_id']}/{day}", now)
-            catalogue.refresh(tx, row["project_id"], row["image_id"])
+        project_id, image_id = row["project_id"], row["image_id"]
+        picture = pictures.image(tx, project_id, image_id, lock=True)
+        if picture is None or pictures.prediction(tx, prediction_id) is None:  # taken back at this moment
+            raise UnknownPrediction
+        if tombstones.sent_by_others(tx, project_id, image_id, visitor):
+            for day in tombstones.drop_predictions(tx, project_id, image_id, visitor):
+                asking.promise(tx, "track", f"{project_id}/{day}", now)
+            flagged, user_label = pictures.feedback_on_image(tx, project_id, image_id)
+            for queue, said in ((USER_FEEDBACK, flagged), (USER_LABEL, user_label)):
+                if not said:
+                    asking.withdraw(tx, project_id, image_id, queue, now)
+            catalogue.refresh(tx, project_id, image_id)
         else:
             _remove(tx, picture, VISITOR, now)
 
@@ -68,11 +76,11 @@ def _remove(tx: Any, picture: Any, by: str, now: dt.datetime) -> None:
     asking.promise(tx, "remove", picture["key"], now)
 
 
-def sweep(stores: Stores, key: str, now: dt.datetime) -> None:
+def sweep(stores: Stores, key: str) -> None:
     """Remove the objects of a picture that lay at `key`, unless it has come again. Safe to repeat."""
     _, project_id, _, file = key.split("/")
     image_id = file.removesuffix(".jpg")
-    with leases.held(stores, _lease(project_id, image_id), lambda: now, PATIENCE):
+    with leases.held(stores, _lease(project_id, image_id), _clock, PATIENCE):
         with stores.db.read() as tx:
             picture = pictures.image(tx, project_id, image_id)
         if picture is None or picture["removed_at"] is not None or picture["key"] != key:
@@ -81,16 +89,28 @@ def sweep(stores: Stores, key: str, now: dt.datetime) -> None:
             stores.objects.remove(thumbnail_key(project_id, image_id))
 
 
+def look_again(stores: Stores, project_id: str, image_id: str, key: str, now: dt.datetime) -> None:
+    """After something of a picture was stored: have it removed where the picture was removed meanwhile."""
+    with stores.db.read() as tx:
+        picture = pictures.image(tx, project_id, image_id)
+    if picture is None or picture["removed_at"] is not None:
+        with stores.db.write() as tx:
+            asking.promise(tx, "remove", key, now)
+
+
 @contextlib.contextmanager
-def coming(stores: Stores, project_id: str, image_id: str, now: dt.datetime) -> Iterator[bool]:
-    """While a picture comes: hold off the removal of its former copy where it was removed before (yields True)."""
+def coming(stores: Stores, project_id: str, image_id: str) -> Iterator[Lease | None]:
+    """While a picture comes: hold off the removal of its former copy, where it was removed before.
+
+    Yields the lease that does so, to be checked in the transaction that brings the picture back, or None.
+    """
     with stores.db.read() as tx:
         known = pictures.image(tx, project_id, image_id)
     if known is None or known["removed_at"] is None:
-        yield False
+        yield None
         return
-    with leases.held(stores, _lease(project_id, image_id), lambda: now, PATIENCE):
-        yield True
+    with leases.held(stores, _lease(project_id, image_id), _clock, PATIENCE) as lease:
+        yield lease
 
 
 def listing(stores: Stores, project_id: str) -> list[Tombstone]:
@@ -107,6 +127,11 @@ def listing(stores: Stores, project_id: str) -> list[Tombstone]:
 def thumbnail_key(project_id: str, image_id: str) -> str:
     """Where the small copy of a picture lies once somebody has looked at it, bucket first."""
     return f"{THUMBNAILS}/{project_id}/{image_id}.jpg"
+
+
+def _clock() -> dt.datetime:
+    """A lease is renewed and waited for while real time goes on."""
+    return dt.datetime.now(dt.UTC)
 
 
 def _lease(project_id: str, image_id: str) -> str:

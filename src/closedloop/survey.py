@@ -54,14 +54,15 @@ def count(stores: Stores, project: Project, now: dt.datetime) -> dict[str, Any]:
 
     `all` and `recent` (30 days) are standings: `pictures`, and `sample` and `weighted` as `share, low, high` (0-1),
     `answers`, `pictures`, or None. `releases`, `classes` (by the model's answer) and `weeks` (by their Monday) are
-    lists of such standings, each with its `release`, `label` or `week`. `days` has `pictures, flags, relabels` of the
-    last 60 days (UTC), `queues` has `waiting, answered, median_age` (s), and `pictures`, `settled` are numbers.
+    lists of such standings, each with its `release`, `label` or `week`. `days` has, of the last 60 days (UTC), new
+    `pictures`, `flags` and `relabels` said, `answers` given, and those of them `flagged` at any time since. `queues`
+    has `waiting, answered, median_age` (s), and `pictures`, `settled` are numbers.
     """
     record = production.record(stores, project, BEGINNING)
     since = (now - RECENT).date()
     with stores.db.read() as tx:
         totals = surveys.totals(tx, project.id)
-        days = surveys.days(tx, project.id, now - dt.timedelta(days=DAYS - 1))
+        days = surveys.days(tx, project.id, dt.datetime.fromisoformat(_last_days(now)[0]).replace(tzinfo=dt.UTC))
         waiting = surveys.waiting_since(tx, project.id, (ANSWERED, UNSURE))
         answered = surveys.answered(tx, project.id, (ANSWERED, UNSURE))
     return {
@@ -71,10 +72,7 @@ def count(stores: Stores, project: Project, now: dt.datetime) -> dict[str, Any]:
         "releases": _by(record, "release", lambda cell: cell.release),
         "classes": _by(record, "label", lambda cell: cell.label),
         "weeks": _by(record, "week", lambda cell: _monday(cell.day).isoformat()),
-        "days": [
-            {"day": day, **dict.fromkeys(("pictures", "flags", "relabels"), 0), **days.get(day, {})}
-            for day in _last_days(now)
-        ],
+        "days": [{"day": day, **dict.fromkeys(surveys.OF_DAY, 0), **days.get(day, {})} for day in _last_days(now)],
         "queues": [
             {
                 "queue": queue,

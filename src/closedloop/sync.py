@@ -144,20 +144,26 @@ class _Queue:
         found = self.label_studio.find(number, [row["id"] for row in wanted])
         for row in wanted:
             copies = found.get(row["id"], [])
-            if not row["removed"] and any(copy.annotations for copy in copies):
-                with self.stores.db.write() as tx:
+            with self.stores.db.write() as tx:
+                kept = answers.annotations_of_task(tx, self.project.id, row["id"])
+                given = {one["annotation_id"] for one in kept} | {id_ for copy in copies for id_ in copy.annotations}
+                stands = [one for one in kept if one["state"] != annotations.WITHDRAWN]
+                if not row["removed"] and (stands or any(copy.annotations for copy in copies)):
                     asking.ask_again(tx, row["id"], {})
-                continue
+                    continue
             # The file first: a storage that still had it would make the task again.
             self.stores.objects.remove(tasks.key(self.project.id, self.name, row["id"]))
             self.label_studio.remove_tasks(number, [copy.number for copy in copies])
-            with self.stores.db.read() as tx:
-                given = {kept["annotation_id"] for kept in answers.annotations_of_task(tx, row["id"])}
             output = [f"{LABEL_STUDIO}/output/{self.project.id}/{self.name}/{id_}" for id_ in sorted(given)]
             for key in output:
                 self.stores.objects.remove(key)
             with self.stores.db.write() as tx:
-                tombstones.drop_task(tx, self.project.id, row["id"], output)
+                if asking.is_withdrawn(tx, row["id"]):
+                    tombstones.drop_task(tx, self.project.id, row["id"], output)
+                    catalogue.refresh(tx, self.project.id, row["image_id"])
+                else:  # wanted again while Label Studio was asked
+                    asking.undeliver(tx, row["id"])
+                    asking.promise(tx, "deliver", row["id"], self.clock())
 
     def _repair(self, id_: str) -> None:
         """One malformed file fails Label Studio's whole sync, so each new one is read once before."""

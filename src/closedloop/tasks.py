@@ -131,7 +131,8 @@ def ask(
         "created_at": now,
     }
     if not asking.add_task(tx, row):
-        asking.ask_again(tx, id_, {"user_feedback": user_feedback, "user_label": user_label})
+        if asking.ask_again(tx, id_, {"user_feedback": user_feedback, "user_label": user_label}):
+            asking.promise(tx, "deliver", id_, now)  # it may have been withdrawn before it was delivered
         return False
     inclusion = {"project_id": project_id, "image_id": image_id, "queue": queue, "probability": probability}
     asking.add_inclusions(tx, [{**inclusion, "drawn": True, "window_id": window_id, "at": now}])

@@ -278,14 +278,14 @@ def test_a_closed_project_asks_who_one_is(
     one = browser()
     assert one.get("/p/secret/").headers["location"].startswith("/sign-in")
     data = picture(404)
-    assert web.upload(data, "/p/secret/predict").says(401, "sign_in_needed")
+    assert web.upload(data, "/p/secret/predict").says(401, "project_closed")
     said = web.upload(data, "/p/secret/predict", Authorization=f"Bearer {tokens[VIEWER]}")
     assert said.status in (201, 202)  # inference may not have heard of the new project yet
     prediction_id = said.json()["prediction_id"]
     # The id alone, which would do for a public project, opens nothing here.
-    assert web.send("GET", f"/predictions/{prediction_id}", headers=JSON).says(401, "sign_in_needed")
-    assert web.send("POST", "/feedback", json={"prediction_id": prediction_id}).says(401, "sign_in_needed")
-    assert web.send("POST", "/label", json={"prediction_id": prediction_id, "label": "a"}).says(401, "sign_in_needed")
+    assert web.send("GET", f"/predictions/{prediction_id}", headers=JSON).says(401, "project_closed")
+    assert web.send("POST", "/feedback", json={"prediction_id": prediction_id}).says(401, "project_closed")
+    assert web.send("POST", "/label", json={"prediction_id": prediction_id, "label": "a"}).says(401, "project_closed")
     link = accounts.invite(backend.stores, "secret", VISITOR, "owner@example.org", _now())
     assert one.get(f"/invitations/{link}").headers["location"] == "/p/secret/"
     assert one.get("/p/secret/").status_code == 200

@@ -9,7 +9,7 @@ import pytest
 from closedloop import catalogue, production, survey
 from closedloop.project import Project
 from closedloop.queues import LOW_CONFIDENCE, RANDOM_SAMPLE, USER_FEEDBACK
-from closedloop.storage import Stores, asking, pictures
+from closedloop.storage import Stores, asking, pictures, surveys
 from tests.conftest import START
 from tests.integration.test_production import Month
 
@@ -55,10 +55,19 @@ def test_days_are_counted_one_by_one(stores: Stores, project: Project, month: Mo
         pictures.add_feedback(tx, {**said, "kind": "label", "label": "dog"})
     days = counted_now(stores, project)["days"]
     assert len(days) == survey.DAYS
-    assert days[-1] == {"day": START.date().isoformat(), "pictures": 2, "flags": 1, "relabels": 1}
+    assert days[-1] == {
+        "day": START.date().isoformat(),
+        "pictures": 2,
+        "answers": 2,
+        "flagged": 1,
+        "flags": 1,
+        "relabels": 1,
+    }
     assert days[-2] == {
         "day": (START.date() - dt.timedelta(days=1)).isoformat(),
         "pictures": 1,
+        "answers": 1,
+        "flagged": 0,
         "flags": 0,
         "relabels": 0,
     }
@@ -78,15 +87,23 @@ def test_queues_say_who_waits_and_how_long(stores: Stores, project: Project, mon
     assert (queues[USER_FEEDBACK]["waiting"], queues[USER_FEEDBACK]["median_age"]) == (0, None)  # nobody need answer
 
 
-def test_a_survey_is_kept_and_taken_again_when_it_is_old(stores: Stores, project: Project, month: Month) -> None:
+def test_a_survey_is_kept_in_place_of_the_former(stores: Stores, project: Project, month: Month) -> None:
     assert survey.latest(stores, project.id) is None
-    assert survey.is_due(stores, project.id, START)
     taken = survey.take(stores, project, START)
     assert survey.latest(stores, project.id) == (START, taken)
-    assert not survey.is_due(stores, project.id, START + survey.EVERY - dt.timedelta(seconds=1))
-    assert survey.is_due(stores, project.id, START + survey.EVERY)
     month("cat")
     assert survey.take(stores, project, START + survey.EVERY)["all"]["pictures"] == 1
+
+
+@pytest.mark.parametrize(("seconds", "after"), [(0.0, 20), (1.0, 20), (10.0, 200)])
+def test_what_takes_long_to_count_is_counted_less_often(
+    stores: Stores, project: Project, seconds: float, after: int
+) -> None:
+    assert survey.is_due(stores, project.id, START)
+    with stores.db.write() as tx:
+        surveys.keep(tx, project.id, START, seconds, {})
+    assert not survey.is_due(stores, project.id, START + dt.timedelta(seconds=after - 1))
+    assert survey.is_due(stores, project.id, START + dt.timedelta(seconds=after))
 
 
 def test_an_empty_project_has_zeros_and_no_estimate(stores: Stores, project: Project) -> None:

@@ -17,22 +17,34 @@ for (const field of document.querySelectorAll("[data-zone]")) field.value = new 
 
 // An element with data-key is reached by that key: links, buttons and labels are pressed, fields get the focus.
 const keys = document.getElementById("keys");
+const keysOn = document.getElementById("keys-on"); // who speaks to the machine may want none (WCAG 2.1.4)
+keysOn.checked = localStorage.getItem("keys") !== "off";
+keysOn.addEventListener("change", () => localStorage.setItem("keys", keysOn.checked ? "on" : "off"));
+const showKeys = document.getElementById("show-keys");
+showKeys.hidden = false;
+showKeys.addEventListener("click", tellKeys);
+
+function tellKeys() {
+  const known = new Map([["?", document.getElementById("keys-title").textContent]]);
+  for (const one of document.querySelectorAll("[data-key]")) if (!known.has(one.dataset.key)) known.set(one.dataset.key, one.dataset.keyText);
+  keys.querySelector("dl").replaceChildren(...[...known].flatMap(([key, text]) => {
+    const term = document.createElement("dt");
+    term.append(Object.assign(document.createElement("kbd"), { textContent: key }));
+    return [term, Object.assign(document.createElement("dd"), { textContent: text })];
+  }));
+  keys.showModal();
+}
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
+  if (!keysOn.checked || event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
   if (event.target.closest("input, select, textarea, [contenteditable]")) return;
   if (event.key === "?") {
-    const known = new Map([["?", document.getElementById("keys-title").textContent]]);
-    for (const one of document.querySelectorAll("[data-key]")) if (!known.has(one.dataset.key)) known.set(one.dataset.key, one.dataset.keyText);
-    keys.querySelector("dl").replaceChildren(...[...known].flatMap(([key, text]) => {
-      const term = document.createElement("dt");
-      term.append(Object.assign(document.createElement("kbd"), { textContent: key }));
-      return [term, Object.assign(document.createElement("dd"), { textContent: text })];
-    }));
-    keys.showModal();
+    tellKeys();
     event.preventDefault();
     return;
   }
-  const one = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  const wanted = `[data-key="${CSS.escape(event.key)}"]`;
+  const one = event.target.closest(".item")?.querySelector(wanted) || document.querySelector(wanted);
   if (!one) return;
   event.preventDefault();
   if (one.matches("a, button, label")) one.click();

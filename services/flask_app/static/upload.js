@@ -50,9 +50,9 @@ function say(item, text, isError) {
 async function next() {
   if (travelling >= AT_ONCE || !waiting.length) return;
   travelling += 1;
-  const { file, item, key } = waiting.shift();
+  const { file, item, key, blob = await smaller(file) } = waiting.shift();
   try {
-    await send(await smaller(file), item, key, file);
+    await send(blob, item, key, file); // tried again, the same bytes go under the same key
   } finally {
     travelling -= 1;
     next();
@@ -69,7 +69,10 @@ async function smaller(file) {
     const scale = SIDE / Math.min(bitmap.width, bitmap.height);
     if (scale >= 1) return file;
     const canvas = new OffscreenCanvas(Math.round(bitmap.width * scale), Math.round(bitmap.height * scale));
-    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    const paper = canvas.getContext("2d");
+    paper.fillStyle = "white"; // as the server lays what is transparent
+    paper.fillRect(0, 0, canvas.width, canvas.height);
+    paper.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     const copy = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 });
     return copy.size < file.size ? copy : file;
   } catch {
@@ -106,11 +109,11 @@ function send(blob, item, key, file) {
         made.innerHTML = request.responseText;
         const said = made.content.querySelector(".error");
         const again = [429, 502, 503, 504].includes(request.status);
-        refused(item, said ? said.textContent : texts.unreachable, again, file, key);
+        refused(item, said ? said.textContent : texts.unreachable, again, file, key, blob);
       }
       resolve();
     });
-    request.addEventListener("error", () => { refused(item, texts.unreachable, true, file, key); resolve(); });
+    request.addEventListener("error", () => { refused(item, texts.unreachable, true, file, key, blob); resolve(); });
     request.open("POST", form.action);
     request.setRequestHeader("HX-Request", "true");
     request.setRequestHeader("Idempotency-Key", key); // sent again, it is taken once
@@ -121,14 +124,14 @@ function send(blob, item, key, file) {
   });
 }
 
-function refused(item, text, again, file, key) {
-  const answer = say(item, text, true);
+function refused(item, text, again, file, key, blob) {
+  const answer = say(item, `${file.name || ""}${file.name ? ": " : ""}${text}`, true);
   if (!again) return;
   const button = document.createElement("button");
   button.type = "button";
   button.className = "second";
   button.textContent = texts.again;
-  button.addEventListener("click", () => { waiting.push({ file, item, key }); next(); });
+  button.addEventListener("click", () => { waiting.push({ file, item, key, blob }); next(); });
   answer.append(button);
 }
 

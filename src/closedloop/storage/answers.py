@@ -24,9 +24,10 @@ def add_annotation(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
     return bool(insert_new(tx, annotations, row))
 
 
-def annotations_of_task(tx: sa.Connection, task_id: str) -> Sequence[sa.RowMapping]:
+def annotations_of_task(tx: sa.Connection, project_id: str, task_id: str) -> Sequence[sa.RowMapping]:
     """The newest version of each annotation of a task."""
-    query = sa.select(annotations).where(annotations.c.task_id == task_id).order_by(annotations.c.answered_at)
+    of_task = (annotations.c.project_id == project_id) & (annotations.c.task_id == task_id)
+    query = sa.select(annotations).where(of_task).order_by(annotations.c.answered_at)
     newest = {row["annotation_id"]: row for row in tx.execute(query).mappings()}
     return list(newest.values())
 

@@ -28,20 +28,23 @@ def withdraw(tx: sa.Connection, project_id: str, image_id: str, queue: str | Non
     tx.execute(tasks.update().where(own, tasks.c.withdrawn_at.is_(None)).values(withdrawn_at=now))
 
 
-def ask_again(tx: sa.Connection, task_id: str, values: Mapping[str, Any]) -> None:
-    """A task that was withdrawn is wanted after all."""
-    tx.execute(
-        tasks.update()
-        .where(tasks.c.id == task_id, tasks.c.withdrawn_at.is_not(None))
-        .values(**values, withdrawn_at=None)
-    )
+def ask_again(tx: sa.Connection, task_id: str, values: Mapping[str, Any]) -> bool:
+    """A task that was withdrawn is wanted after all; False where it was not withdrawn."""
+    withdrawn_one = (tasks.c.id == task_id) & tasks.c.withdrawn_at.is_not(None)
+    return bool(tx.execute(tasks.update().where(withdrawn_one).values(**values, withdrawn_at=None)).rowcount)
+
+
+def is_withdrawn(tx: sa.Connection, task_id: str) -> bool:
+    """Whether a task is withdrawn; nobody changes it before this transaction ends."""
+    query = sa.select(tasks.c.withdrawn_at).where(tasks.c.id == task_id)
+    return tx.execute(query.with_for_update(key_share=True)).scalar() is not None
 
 
 def withdrawn(tx: sa.Connection, project_id: str, queue: str) -> Sequence[sa.RowMapping]:
-    """The withdrawn tasks of a queue: `id, removed` (whether their picture is)."""
+    """The withdrawn tasks of a queue: `id, image_id, removed` (whether their picture is)."""
     there = (images.c.project_id == tasks.c.project_id) & (images.c.id == tasks.c.image_id)
     query = (
-        sa.select(tasks.c.id, images.c.removed_at.is_not(None).label("removed"))
+        sa.select(tasks.c.id, tasks.c.image_id, images.c.removed_at.is_not(None).label("removed"))
         .join(images, there)
         .where(tasks.c.project_id == project_id, tasks.c.queue == queue, tasks.c.withdrawn_at.is_not(None))
     )
@@ -60,8 +63,8 @@ def delivered(tx: sa.Connection, task_id: str, now: dt.datetime) -> None:
 
 
 def undeliver(tx: sa.Connection, task_id: str) -> None:
-    """Note that a task's file is gone and must be delivered again."""
-    tx.execute(tasks.update().where(tasks.c.id == task_id).values(delivered_at=None))
+    """Note that a task's file is gone: it must be delivered again, and read again."""
+    tx.execute(tasks.update().where(tasks.c.id == task_id).values(delivered_at=None, synced_at=None))
 
 
 def unsynced(tx: sa.Connection, project_id: str, queue: str) -> list[str]:

@@ -96,6 +96,7 @@ def query(
             (tasks.c.project_id == catalogue.c.project_id)
             & (tasks.c.image_id == catalogue.c.image_id)
             & (tasks.c.queue == chosen.queue)
+            & tasks.c.withdrawn_at.is_(None)
         )
         statement = statement.join(tasks, asked)
     if key is not None:
@@ -132,9 +133,11 @@ def _parsed(key: str, by_time: bool) -> tuple[Any, str]:
     value, _, image_id = key.partition("~")
     try:
         at = dt.datetime.fromisoformat(value) if by_time else float(value)
-        if isinstance(at, dt.datetime) and at.tzinfo is None:
-            raise ValueError("a moment without a zone")
-    except ValueError:
+        if isinstance(at, dt.datetime):
+            if at.tzinfo is None:
+                raise ValueError("a moment without a zone")
+            at = at.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         raise BadRequest(reason="there is no page of pictures at this key") from None
     return at, image_id[:32]
 

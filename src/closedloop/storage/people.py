@@ -42,6 +42,8 @@ def set_password(tx: sa.Connection, account_id: str, password: str) -> None:
 
 def remove_account(tx: sa.Connection, account_id: str) -> None:
     """Remove an account with its memberships, sessions and tokens."""
+    mine = sa.select(accounts.c.email).where(accounts.c.id == account_id).scalar_subquery()
+    tx.execute(invitations.delete().where(invitations.c.by == mine))
     for table in (memberships, sessions, api_tokens):
         tx.execute(table.delete().where(table.c.account_id == account_id))
     tx.execute(accounts.delete().where(accounts.c.id == account_id))
@@ -70,6 +72,9 @@ def set_role(tx: sa.Connection, project_id: str, account_id: str, role: str | No
     """Give an account a role in a project; None takes it away."""
     own = (memberships.c.project_id == project_id) & (memberships.c.account_id == account_id)
     tx.execute(memberships.delete().where(own))
+    if role != "owner":  # nor does what he gave away lead back
+        mine = sa.select(accounts.c.email).where(accounts.c.id == account_id).scalar_subquery()
+        tx.execute(invitations.delete().where(invitations.c.project_id == project_id, invitations.c.by == mine))
     if role is not None:
         tx.execute(memberships.insert().values(project_id=project_id, account_id=account_id, role=role, at=now))
 

@@ -18,7 +18,7 @@ def add_image(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
 def image(tx: sa.Connection, project_id: str, image_id: str, lock: bool = False) -> sa.RowMapping | None:
     """One picture's record; `lock`: nobody else who locks it goes on before this transaction ends."""
     query = sa.select(images).where(images.c.project_id == project_id, images.c.id == image_id)
-    return tx.execute(query.with_for_update() if lock else query).mappings().first()
+    return tx.execute(query.with_for_update(key_share=True) if lock else query).mappings().first()
 
 
 def revive(tx: sa.Connection, row: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ def answered_and_annotated(
     stratum = _stratum(project_id, strata)
     looked_at = (
         sa.select(tasks.c.image_id)
-        .join(annotations, annotations.c.task_id == tasks.c.id)
+        .join(annotations, (annotations.c.project_id == tasks.c.project_id) & (annotations.c.task_id == tasks.c.id))
         .where(tasks.c.project_id == project_id)
     )
     query = (

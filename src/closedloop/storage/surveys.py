@@ -8,7 +8,9 @@ import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
 from closedloop.storage.expressions import UTCDay
-from closedloop.storage.tables import annotations, catalogue, feedback, images, surveys, tasks
+from closedloop.storage.tables import annotations, catalogue, feedback, images, predictions, surveys, tasks
+
+OF_DAY = ("pictures", "answers", "flagged", "flags", "relabels")
 
 
 def keep(tx: sa.Connection, project_id: str, at: dt.datetime, seconds: float, body: dict[str, Any]) -> None:
@@ -32,7 +34,8 @@ def totals(tx: sa.Connection, project_id: str) -> dict[str, int]:
 
 
 def days(tx: sa.Connection, project_id: str, since: dt.datetime) -> dict[str, dict[str, int]]:
-    """Day (UTC) -> how many `pictures` came from visitors, `flags` and `relabels` were said."""
+    """Day (UTC) -> how many new `pictures` came from visitors, `answers` were given (and of these `flagged` since),
+    `flags` and `relabels` were said."""
     found: dict[str, dict[str, int]] = {}
     day = UTCDay(images.c.arrived_at)
     query = (
@@ -47,6 +50,16 @@ def days(tx: sa.Connection, project_id: str, since: dt.datetime) -> dict[str, di
     )
     for when, count in tx.execute(query):
         found.setdefault(str(when), {})["pictures"] = count
+    day = UTCDay(predictions.c.created_at)
+    flagged = (feedback.c.prediction_id == predictions.c.id) & (feedback.c.kind == "flag")
+    given = (
+        sa.select(day, sa.func.count(), sa.func.count(feedback.c.prediction_id))
+        .outerjoin(feedback, flagged)
+        .where(predictions.c.project_id == project_id, predictions.c.created_at >= since)
+        .group_by(day)
+    )
+    for when, count, of_these in tx.execute(given):
+        found.setdefault(str(when), {}).update(answers=count, flagged=of_these)
     day = UTCDay(feedback.c.said_at)
     said = (
         sa.select(day, feedback.c.kind, sa.func.count())

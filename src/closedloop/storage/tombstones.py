@@ -50,7 +50,7 @@ def drop_predictions(tx: sa.Connection, project_id: str, image_id: str, visitor:
     )
     tx.execute(outbox.delete().where(outbox.c.kind == "predict", outbox.c.ref.in_(ids)))
     tx.execute(predictions.delete().where(predictions.c.id.in_(ids)))
-    return sorted({row.created_at.date().isoformat() for row in rows})
+    return sorted({row.created_at.astimezone(dt.UTC).date().isoformat() for row in rows})
 
 
 def bury(tx: sa.Connection, project_id: str, image_id: str, by: str, now: dt.datetime) -> None:
