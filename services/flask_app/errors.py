@@ -29,9 +29,9 @@ def register(app: Flask) -> None:
         if error.status >= 500:
             get_logger().warning("request failed", page=str(request.url_rule), reason=error.explained())
         if isinstance(error, SignInNeeded) and _is_page() and request.method == "GET":
-            return make_response(
-                redirect(url_for("sign_in.page", next=request.full_path.rstrip("?"), **_why(error)), 303)
-            )
+            closed = "1" if isinstance(error, ProjectClosed) else None
+            wanted = request.full_path.rstrip("?")
+            return make_response(redirect(url_for("sign_in.page", next=wanted, closed=closed), 303))
         answer = _answer(str(error), error_text(error.code, str(error), **error.details), error.code, error.status)
         if isinstance(error, TooManyRequests):
             answer.headers["Retry-After"] = str(error.details["seconds"])
