@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from closedloop import catalogue, datasets, queues, releases, tasks
+from closedloop import catalogue, datasets, gate, queues, tasks
 from closedloop import project as projects
 from closedloop.annotations import ANSWERED, SKIPPED, UNSURE
 from closedloop.datasets import Vote
@@ -239,7 +239,7 @@ class _Writer:
             ]
             former = _release(number - 1) if number > 1 else None
             candidate, baseline = ([self.chance.random() < share for _ in range(400)] for share in (0.93, 0.85))
-            verdict = releases.judge(candidate, baseline, former, "random sample and imports")
+            verdict = gate.judge(candidate, baseline, former, "random sample and imports")
             low, high = wilson_interval(sum(candidate), len(candidate))
             self.rows[tables.releases].append(
                 {

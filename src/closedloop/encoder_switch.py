@@ -8,16 +8,16 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
-from closedloop import datasets, installations, leases, releases, training
+from closedloop import datasets, gate, installations, leases, training
 from closedloop import project as projects
 from closedloop.datasets import Dataset
 from closedloop.embedding import Progress, vectors_of
 from closedloop.errors import EncoderNotSwitched, EncoderUnavailable
+from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
 from closedloop.models.encoder import Encoder
 from closedloop.project import CLASSIFIER, Project
-from closedloop.releases import Verdict
 from closedloop.storage import Stores, registry
 
 PATIENCE = 600.0  # s that it waits for a training that is under way
@@ -84,11 +84,11 @@ def _candidate(
         old = vectors_of(stores, project.id, ids, former.digest, lambda: encoders.load(former.name), progress)
     except EncoderUnavailable as error:  # its weights are lost: there is nothing to compare with but the obvious
         commonest = training.commonest_class_right(labels, groups).tolist()
-        verdict = releases.judge(right, commonest, None, f"the former encoder is lost: {error}")
+        verdict = gate.judge(right, commonest, None, f"the former encoder is lost: {error}")
     else:
         before, _, _ = training.fit_dataset(project, dataset, old)
         said = (before.out_of_fold.argmax(axis=1) == labels).tolist()
-        verdict = releases.judge(right, said, former.name, "both encoders' heads on the same folds")
+        verdict = gate.judge(right, said, former.name, "both encoders' heads on the same folds")
     if not verdict.passed:
         raise EncoderNotSwitched(current=former.name, name=chosen.name, reason=f"{project.id} was {verdict.reason}")
     card = training.write(stores, project, CLASSIFIER, number, dataset, chosen, after, labels, verdict, clock())

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from closedloop import datasets, installations, leases, releases
+from closedloop import datasets, gate, installations, leases
 from closedloop.datasets import Dataset
 from closedloop.embedding import Progress, vectors_of
 from closedloop.errors import BadArtefact, LeaseLost, TooFewAnswers
 from closedloop.estimates import wilson_interval
+from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
 from closedloop.logs import get_logger
 from closedloop.models import artefact, fitting
 from closedloop.models import encoder as encoders
 from closedloop.models.fitting import Fitted
 from closedloop.project import CLASSIFIER, Project
-from closedloop.releases import Verdict
 from closedloop.storage import Stores, answers, registry
 
 LEAST_ANSWERS = 10
@@ -141,12 +141,12 @@ def against_live(
     if live is None or current is None:
         among, basis = _comparable(np.ones(len(labels), dtype=bool), fair)
         commonest = commonest_class_right(labels, groups)
-        return releases.judge(right[among].tolist(), commonest[among].tolist(), None, basis + why)
+        return gate.judge(right[among].tolist(), commonest[among].tolist(), None, basis + why)
     seen = np.isin(groups, groups[[item.image_id in learnt for item in dataset.items]])
     among, basis = _comparable(~seen, fair)
     numbers = np.array([project.classes.index(name) for name in current.classes])
     said = numbers[current.head.logits(vectors[among]).argmax(axis=1)] if among.any() else np.empty(0, dtype=int)
-    return releases.judge(right[among].tolist(), (said == labels[among]).tolist(), live["id"], basis)
+    return gate.judge(right[among].tolist(), (said == labels[among]).tolist(), live["id"], basis)
 
 
 def _comparable(open_to: np.ndarray, fair: np.ndarray) -> tuple[np.ndarray, str]:

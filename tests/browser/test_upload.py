@@ -142,7 +142,7 @@ def test_a_slow_line_carries_a_smaller_copy(open_page, records, tmp_path, noise)
 def test_a_server_that_cannot_be_reached_is_said_and_tried_again(page, files):
     page.route("**/predict", lambda route: route.abort())
     page.set_input_files("#file", next(files))
-    expect(page.get_by_role("alert")).to_have_text("The server cannot be reached. Your picture is still here.")
+    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached. Your picture is still here.")
     expect(items(page).locator("img")).to_be_visible()
     page.unroute("**/predict")
     page.get_by_role("button", name="Try again").click()
@@ -153,7 +153,7 @@ def test_a_server_that_cannot_be_reached_is_said_and_tried_again(page, files):
 def test_a_server_that_is_away_behind_its_proxy_is_tried_again(page, files):
     page.route("**/predict", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
     page.set_input_files("#file", next(files))
-    expect(page.get_by_role("alert")).to_have_text("The server cannot be reached. Your picture is still here.")
+    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached. Your picture is still here.")
     page.unroute("**/predict")
     page.get_by_role("button", name="Try again").click()
     answered(items(page))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from closedloop import encoder_switch, image, importing, installations, releases, training
+from closedloop import encoder_switch, gate, image, importing, installations, releases, training
 from closedloop import project as projects
 from closedloop.errors import EncoderNotSwitched, LeaseLost
 from closedloop.installations import ChosenEncoder
@@ -57,7 +57,7 @@ def test_a_worse_encoder_is_refused_and_nothing_changes(stores, shapes, clock, t
 
 
 def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes, clock, tiny, monkeypatch):
-    monkeypatch.setattr(releases, "judge", _generous(releases.judge))
+    monkeypatch.setattr(gate, "judge", _generous(gate.judge))
     chosen = encoder_switch.use(stores, tiny, clock)
     assert installations.chosen_encoder(stores) == chosen
     assert chosen.name == tiny
@@ -69,7 +69,7 @@ def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes
 
 
 def test_a_switch_that_was_paused_while_another_trained_changes_nothing(stores, shapes, clock, tiny, monkeypatch):
-    monkeypatch.setattr(releases, "judge", _generous(releases.judge))
+    monkeypatch.setattr(gate, "judge", _generous(gate.judge))
     before, write = installations.chosen_encoder(stores), training.write
 
     def slow_write(*arguments):
