@@ -138,6 +138,8 @@ def test_a_file_may_be_called_anything(safe, shapes, picture):
     safe.set_input_files("#file", sent)
     expect(safe.locator("#pictures .error")).to_have_count(30)
     expect(safe.locator("#pictures p.label")).to_have_count(10)
+    told = "\n".join(texts(safe.locator("#pictures .error")))
+    assert [one["name"] for one in sent[10:] if one["name"] not in told] == []
     nothing_happened(safe)
     go(safe, f"/p/{shapes.id}/")
 

@@ -324,6 +324,20 @@ def test_the_question_mark_shows_the_keys(page, files):
 
 
 @wide_alone
+def test_who_wants_no_keys_turns_them_off_for_good(page, files):
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("dialog", name="Keys").get_by_role("checkbox").uncheck()
+    page.keyboard.press("Escape")
+    page.reload()
+    send(page, next(files))
+    for key in ("?", "f", "w"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+    expect(items(page)).not_to_contain_text("Thank you")
+    expect(page.get_by_label("What is it really?")).not_to_be_focused()
+
+
+@wide_alone
 def test_the_keyboard_alone_is_enough(page, files):
     tab_to(page, "Choose pictures")
     with page.expect_file_chooser() as chooser:
