@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from closedloop import catalogue, datasets, gate, queues, tasks
+from closedloop import catalogue, datasets, gate, queues
 from closedloop import project as projects
 from closedloop.annotations import ANSWERED, SKIPPED, UNSURE
 from closedloop.datasets import Vote
@@ -203,7 +203,7 @@ class _Writer:
         self.rows[tables.inclusions].append({**self.own, **row, "window_id": window})
 
     def _ask(self, image_id: str, queue: str, prediction_id: str, truth: str, at: dt.datetime) -> list[Vote]:
-        chance, task_id = self.chance, tasks.task_id(self.project.id, queue, image_id)
+        chance, task_id = self.chance, str(uuid.UUID(int=self.chance.getrandbits(128), version=4))
         probability = SAMPLE_SHARE if queue == queues.RANDOM_SAMPLE else 1.0
         task = {"id": task_id, "image_id": image_id, "queue": queue, "probability": probability, "created_at": at}
         sent = {"prediction_id": prediction_id, "delivered_at": at, "synced_at": at}

@@ -97,7 +97,8 @@ class Sampler:
                 survey.take(self.stores, project, now())
 
     def close_days(self) -> None:
-        """Write the tracking files of days that are over."""
+        """Write the tracking files of days that are over, and forget who did what nobody does any more."""
+        leases.forget(self.stores, now())
         for project in projects.all_projects(self.stores):
             tracking.close_days(self.stores, project, now())
 

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from closedloop import datasets, gauges, health, schedule
 from closedloop import project as projects
-from closedloop.errors import DatabaseAway, LeaseLost, LeaseTaken, TooFewAnswers
+from closedloop.errors import DatabaseAway, LeaseLost, LeaseTaken, PictureRemoved, TooFewAnswers
 from closedloop.logs import configure_logs, get_logger
 from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
@@ -58,7 +58,7 @@ class Trainer:
 
         try:
             outcome = training.train(self.stores, project, now)
-        except (LeaseTaken, TooFewAnswers) as error:
+        except (LeaseTaken, PictureRemoved, TooFewAnswers) as error:
             get_logger().info("not trained", project=project.id, reason=str(error))
             return
         except LeaseLost as error:  # it was paused, and another trainer has done it

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from closedloop.errors import EncoderUnavailable
+from closedloop.errors import EncoderUnavailable, PictureRemoved
 from closedloop.image import decode
 from closedloop.models.encoder import BATCH, Encoder
 from closedloop.storage import Stores, pictures
@@ -23,19 +23,21 @@ def vectors_of(
     """Embeddings of these pictures under the encoder of this digest, (n, d) float32 in the order of `image_ids`.
 
     What the cache lacks is computed (`encoder` is called only then) and kept batch by batch, so that a run that is
-    killed goes on where it was. Raises StoreAway, DatabaseAway, EncoderUnavailable.
+    killed goes on where it was. Raises StoreAway, DatabaseAway, EncoderUnavailable, and PictureRemoved where one of
+    them is removed in the meantime.
     """
     with stores.db.read() as tx:
         known = pictures.embeddings_of(tx, project_id, digest, image_ids)
         missing = [id_ for id_ in image_ids if id_ not in known]
-        keys = {id_: row["key"] for id_, row in pictures.images_of(tx, project_id, missing).items()}
+        there = pictures.images_of(tx, project_id, missing)
+        keys = {id_: row["key"] for id_, row in there.items() if row["removed_at"] is None}
     tower = encoder() if missing else None
     if tower and tower.digest != digest:
         raise EncoderUnavailable(name=tower.name, reason="its weights are not those that this installation records.")
     for start in range(0, len(missing), BATCH):
         assert tower is not None
         ids = missing[start : start + BATCH]
-        images = [decode(stores.objects.get(keys[id_]), tower.size) for id_ in ids]
+        images = [decode(_bytes(stores, keys.get(id_)), tower.size) for id_ in ids]
         vectors = tower.embed(images)
         rows = [
             {"project_id": project_id, "image_id": id_, "encoder": digest, "vector": vector.astype("<f4").tobytes()}
@@ -47,3 +49,12 @@ def vectors_of(
         if progress:
             progress(min(start + BATCH, len(missing)), len(missing))
     return np.stack([np.frombuffer(known[id_], dtype="<f4") for id_ in image_ids]) if image_ids else np.empty((0, 0))
+
+
+def _bytes(stores: Stores, key: str | None) -> bytes:
+    if key is None:
+        raise PictureRemoved
+    try:
+        return stores.objects.get(key)
+    except FileNotFoundError:
+        raise PictureRemoved from None

@@ -169,6 +169,13 @@ class UnknownPicture(ClosedloopError):
     status = 404
 
 
+class PictureRemoved(ClosedloopError):
+    """A picture was removed while it was being learnt from. Train again: the next dataset is without it."""
+
+    code = "picture_removed"
+    status = 409
+
+
 class LinkOver(ClosedloopError):
     """This link to a picture has ended, or is not one of ours. Ask for a new one."""
 

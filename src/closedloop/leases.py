@@ -18,6 +18,7 @@ from closedloop.logs import get_logger
 from closedloop.storage import Stores, installation
 
 LENGTH = dt.timedelta(seconds=30)
+KEPT = dt.timedelta(days=1)  # a free lease's fence: nobody is paused for longer and then goes on
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,9 @@ def held(stores: Stores, name: str, clock: Callable[[], dt.datetime], patience: 
         renewer.join()
         with contextlib.suppress(ClosedloopError), stores.db.write() as tx:
             installation.free_lease(tx, name, holder, clock())
+
+
+def forget(stores: Stores, now: dt.datetime) -> None:
+    """Forget the leases that nobody has had for `KEPT`: each picture that was removed had one."""
+    with stores.db.write() as tx:
+        installation.forget_leases(tx, now - KEPT)

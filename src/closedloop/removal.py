@@ -68,10 +68,10 @@ def take_back(stores: Stores, prediction_id: str, visitor: str, now: dt.datetime
 
 def _remove(tx: Any, picture: Any, by: str, now: dt.datetime) -> None:
     project_id, image_id = picture["project_id"], picture["id"]
+    tombstones.drop_tasks(tx, project_id, image_id)
     for day in tombstones.drop_predictions(tx, project_id, image_id):
         asking.promise(tx, "track", f"{project_id}/{day}", now)
     tombstones.bury(tx, project_id, image_id, by, now)
-    asking.withdraw(tx, project_id, image_id, None, now)
     catalogue.refresh(tx, project_id, image_id)
     asking.promise(tx, "remove", picture["key"], now)
 

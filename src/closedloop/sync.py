@@ -13,7 +13,7 @@ from typing import Any
 from closedloop import annotations, catalogue, leases, tasks
 from closedloop import project as projects
 from closedloop.errors import ClosedloopError, LabelStudioRefused, LabelStudioSync
-from closedloop.label_studio import LabelStudio
+from closedloop.label_studio import FoundTask, LabelStudio
 from closedloop.logs import get_logger
 from closedloop.project import Project
 from closedloop.storage import Stores, answers, asking, installation, tombstones
@@ -119,6 +119,10 @@ class _Queue:
             }
             new = asking.unsynced(tx, self.project.id, self.name)
             delivered = asking.count_delivered(tx, self.project.id, self.name)
+            ours |= {
+                tasks.key(self.project.id, self.name, row["task_id"])
+                for row in tombstones.left(tx, self.project.id, self.name)
+            }
         for listed in there:
             if listed.key not in ours and listed.key != f"{prefix}/{READY}":
                 self._quarantine(listed.key, "it is not a task that this installation asked")
@@ -138,32 +142,44 @@ class _Queue:
         An answer that an annotator has given in the meantime stays, unless its picture was removed.
         """
         with self.stores.db.read() as tx:
-            wanted = asking.withdrawn(tx, self.project.id, self.name)
-        if not wanted:
+            undone = asking.withdrawn(tx, self.project.id, self.name)
+            left = tombstones.left(tx, self.project.id, self.name)
+        if not undone and not left:
             return
-        found = self.label_studio.find(number, [row["id"] for row in wanted])
-        for row in wanted:
-            copies = found.get(row["id"], [])
+        found = self.label_studio.find(number, [row["id"] for row in undone] + [row["task_id"] for row in left])
+        for row in left:
+            gone = self._clear(number, row["task_id"], found.get(row["task_id"], []), row["annotations"])
             with self.stores.db.write() as tx:
-                kept = answers.annotations_of_task(tx, self.project.id, row["id"])
-                given = {one["annotation_id"] for one in kept} | {id_ for copy in copies for id_ in copy.annotations}
-                stands = [one for one in kept if one["state"] != annotations.WITHDRAWN]
-                if not row["removed"] and (stands or any(copy.annotations for copy in copies)):
-                    asking.ask_again(tx, row["id"], {})
-                    continue
-            # The file first: a storage that still had it would make the task again.
-            self.stores.objects.remove(tasks.key(self.project.id, self.name, row["id"]))
-            self.label_studio.remove_tasks(number, [copy.number for copy in copies])
-            output = [f"{LABEL_STUDIO}/output/{self.project.id}/{self.name}/{id_}" for id_ in sorted(given)]
-            for key in output:
-                self.stores.objects.remove(key)
-            with self.stores.db.write() as tx:
-                if asking.is_withdrawn(tx, row["id"]):
-                    tombstones.drop_task(tx, self.project.id, row["id"], output)
-                    catalogue.refresh(tx, self.project.id, row["image_id"])
-                else:  # wanted again while Label Studio was asked
-                    asking.undeliver(tx, row["id"])
-                    asking.promise(tx, "deliver", row["id"], self.clock())
+                tombstones.cleared(tx, row["task_id"], gone)
+        for row in undone:
+            self._take_back(number, row["id"], row["image_id"], found.get(row["id"], []))
+
+    def _take_back(self, number: int, id_: str, image_id: str, copies: list[FoundTask]) -> None:
+        """Remove a task to which what was said was undone; with an answer it stays."""
+        with self.stores.db.write() as tx:
+            kept = answers.annotations_of_task(tx, self.project.id, id_)
+            stands = [one for one in kept if one["state"] != annotations.WITHDRAWN]
+            if stands or any(copy.annotations for copy in copies):
+                asking.ask_again(tx, self.project.id, image_id, self.name)
+                return
+        gone = self._clear(number, id_, copies, [one["annotation_id"] for one in kept])
+        with self.stores.db.write() as tx:
+            if asking.is_withdrawn(tx, id_):
+                tombstones.drop_task(tx, self.project.id, id_, gone)
+                catalogue.refresh(tx, self.project.id, image_id)
+            elif asking.undeliver(tx, id_):  # wanted again while Label Studio was asked
+                asking.promise(tx, "deliver", id_, self.clock())
+
+    def _clear(self, number: int, id_: str, copies: list[FoundTask], collected: list[str]) -> list[str]:
+        """Remove all that lies of a task outside the records; returns the objects of its answers, which are gone."""
+        # The file first: a storage that still had it would make the task again.
+        self.stores.objects.remove(tasks.key(self.project.id, self.name, id_))
+        self.label_studio.remove_tasks(number, [copy.number for copy in copies])
+        given = {*collected, *(annotation for copy in copies for annotation in copy.annotations)}
+        output = [f"{LABEL_STUDIO}/output/{self.project.id}/{self.name}/{annotation}" for annotation in sorted(given)]
+        for key in output:
+            self.stores.objects.remove(key)
+        return output
 
     def _repair(self, id_: str) -> None:
         """One malformed file fails Label Studio's whole sync, so each new one is read once before."""

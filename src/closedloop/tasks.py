@@ -16,7 +16,6 @@ from closedloop.project import get as get_project
 from closedloop.storage import Stores, asking, pictures
 from closedloop.storage.objects import LABEL_STUDIO
 
-_NAMESPACE = uuid.UUID("5c0b2e0e-33d0-4d0a-9b0c-6a1f5f0f7c11")
 HOTKEYS = "1234567890qwertyuiopasdfghjklzxcvbnm"
 UNKNOWN_HOTKEY = "-"
 MODEL_VERSION = "closedloop"  # one for all releases: Label Studio preselects the answers of a single version only
@@ -86,11 +85,6 @@ class NotYet(Exception):
     """The picture has no answer yet, so nobody can be asked about it."""
 
 
-def task_id(project_id: str, queue: str, image_id: str) -> str:
-    """The id of the one task that asks about a picture in a queue."""
-    return str(uuid.uuid5(_NAMESPACE, f"{project_id}/{queue}/{image_id}"))
-
-
 def prefix(project_id: str, queue: str) -> str:
     """The folder of a queue's task files, bucket first."""
     return f"{LABEL_STUDIO}/tasks/{project_id}/{queue}"
@@ -113,12 +107,15 @@ def ask(
     user_feedback: str | None = None,
     user_label: str | None = None,
     window_id: int | None = None,
-) -> bool:
-    """Record, in the transaction of the reason, that annotators are to be asked; False where they are already.
+) -> str | None:
+    """Record, in the transaction of the reason, that annotators are to be asked; None where they are already.
+
+    Returns the id of the new task. A picture that was removed and has come again gets a new one: nothing that was said
+    of its former life may be taken for an answer.
 
     `probability` (0-1] is that with which the picture entered the queue, given the reason; 1 where every such one does.
     """
-    id_ = task_id(project_id, queue, image_id)
+    id_ = str(uuid.uuid4())
     row = {
         "id": id_,
         "project_id": project_id,
@@ -131,13 +128,14 @@ def ask(
         "created_at": now,
     }
     if not asking.add_task(tx, row):
-        if asking.ask_again(tx, id_, {"user_feedback": user_feedback, "user_label": user_label}):
-            asking.promise(tx, "deliver", id_, now)  # it may have been withdrawn before it was delivered
-        return False
+        said = {"user_feedback": user_feedback, "user_label": user_label}
+        if again := asking.ask_again(tx, project_id, image_id, queue, said):
+            asking.promise(tx, "deliver", again, now)  # it may have been withdrawn before it was delivered
+        return None
     inclusion = {"project_id": project_id, "image_id": image_id, "queue": queue, "probability": probability}
     asking.add_inclusions(tx, [{**inclusion, "drawn": True, "window_id": window_id, "at": now}])
     asking.promise(tx, "deliver", id_, now)
-    return True
+    return id_
 
 
 def deliver(stores: Stores, id_: str, now: dt.datetime) -> None:
@@ -161,7 +159,9 @@ def deliver(stores: Stores, id_: str, now: dt.datetime) -> None:
     if not stores.objects.exists(place):
         stores.objects.put(place, file.to_bytes())
     with stores.db.write() as tx:
-        asking.delivered(tx, id_, now)
+        still_asked = asking.delivered(tx, id_, now)
+    if not still_asked:  # its picture was removed meanwhile
+        stores.objects.remove(place)
 
 
 def build(project: Project, task: Any, picture: Any, answer: Any) -> TaskFile:

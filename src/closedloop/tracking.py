@@ -6,6 +6,7 @@ again only where a picture of that day was removed.
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 
 from closedloop.project import Project
 from closedloop.storage import Stores, installation, pictures
@@ -33,8 +34,9 @@ def close_days(stores: Stores, project: Project, now: dt.datetime) -> list[str]:
             rows = pictures.predictions_of_day(tx, project.id, day)
         key = f"{TRACKING}/{project.id}/{day.isoformat()}.jsonl"
         if rows and not stores.objects.exists(key):
-            stores.objects.put(key, b"".join(_line(row) for row in rows))
+            stores.objects.put(key, _lines(rows))
             written.append(key)
+            write_again(stores, f"{project.id}/{day.isoformat()}")  # for what was removed while there was no file yet
         with stores.db.write() as tx:
             installation.note_run(tx, job, end - dt.timedelta(microseconds=1))
         day += dt.timedelta(days=1)
@@ -49,7 +51,12 @@ def write_again(stores: Stores, ref: str) -> None:
         return  # it is not closed yet
     with stores.db.read() as tx:
         rows = pictures.predictions_of_day(tx, project_id, dt.date.fromisoformat(day))
-    stores.objects.put(key, b"".join(_line(row) for row in rows))
+    if (lines := _lines(rows)) != stores.objects.get(key):
+        stores.objects.put(key, lines)
+
+
+def _lines(rows: Sequence[pictures.sa.RowMapping]) -> bytes:
+    return b"".join(_line(row) for row in rows)
 
 
 def _line(row: pictures.sa.RowMapping) -> bytes:

@@ -67,8 +67,8 @@ def test_tasks_are_counted_where_they_are(loop: gauges.Loop, database: Database,
     ids = []
     with database.write() as tx:
         for number in range(6):
-            tasks.ask(tx, "pets", image(tx, number), "user_label", START + dt.timedelta(seconds=number))
-            ids.append(tasks.task_id("pets", "user_label", f"{number:032x}"))
+            asked_at = START + dt.timedelta(seconds=number)
+            ids.append(tasks.ask(tx, "pets", image(tx, number), "user_label", asked_at))
         for id_ in ids[:5]:
             asking.delivered(tx, id_, START)
         annotate(tx, ids[0], 1, "answered", START)
@@ -92,9 +92,9 @@ def test_tasks_are_counted_where_they_are(loop: gauges.Loop, database: Database,
 def test_a_file_that_went_missing_is_due_since_it_was_promised_anew(
     loop: gauges.Loop, database: Database, clock: Clock
 ) -> None:
-    id_ = tasks.task_id("pets", "user_label", f"{1:032x}")
     with database.write() as tx:
-        tasks.ask(tx, "pets", image(tx, 1), "user_label", START)
+        id_ = tasks.ask(tx, "pets", image(tx, 1), "user_label", START)
+        assert id_
         asking.delivered(tx, id_, START)
         asking.done(tx, asking.due(tx, START, 1)[0]["id"], START)
     clock.forward(days=30)

@@ -16,12 +16,13 @@ PROMISED = {
     "user_feedback", "user_label", "source", "timestamp", "inclusion_probability",
 }  # fmt: skip
 IMAGE = "0123456789abcdef" * 2
+TASK = "0d5c1a3e-7a54-4a37-9d53-3f6f0c8a1b2c"
 
 
 def build(project: Project, **changes: Any) -> tasks.TaskFile:
     """The file of a task whose records are right but for `changes`."""
     task = {
-        "id": tasks.task_id(project.id, queues.LOW_CONFIDENCE, IMAGE),
+        "id": TASK,
         "image_id": IMAGE,
         "queue": queues.LOW_CONFIDENCE,
         "probability": 0.25,
@@ -56,11 +57,7 @@ def test_a_task_has_the_promised_fields(pets: Project) -> None:
 
 def test_the_same_task_has_the_same_bytes_and_key(pets: Project) -> None:
     assert build(pets).to_bytes() == build(pets).to_bytes()
-    assert tasks.task_id("pets", "random_sample", IMAGE) == tasks.task_id("pets", "random_sample", IMAGE)
-    others = {
-        tasks.task_id(p, q, i) for p in ("pets", "cats") for q in queues.CLASSIFICATION_QUEUES for i in ("a", "b")
-    }
-    assert len(others) == 2 * len(queues.CLASSIFICATION_QUEUES) * 2
+    assert tasks.key("pets", "low_confidence", TASK) == f"labelstudio/tasks/pets/low_confidence/task_{TASK}.json"
 
 
 def test_options_come_most_likely_first_with_a_key_each(pets: Project) -> None:

@@ -364,7 +364,7 @@ def test_a_task_that_nobody_needs_any_more_goes_and_comes_again(loop: Loop, pets
     assert loop.round(pets).faults == []
     assert ours(loop, number, task_id) == []
     assert loop.sql("SELECT * FROM tasks WHERE id = :t", t=task_id) == []
-    assert flagged() == task_id  # the same question has the same name
+    task_id = flagged()
     assert len(ours(loop, number, task_id)) == 1
     # Who has answered in the meantime is not sent away.
     loop.annotate(loop.task(number, task_id)["id"], "dog")
@@ -400,3 +400,45 @@ def test_a_removed_picture_leaves_nothing_in_label_studio(loop: Loop, pets: str)
         assert loop.round(pets).faults == []
     assert ours(loop, number, task_id) == []
     assert loop.sql("SELECT * FROM annotations WHERE task_id = :t", t=task_id) == []
+
+
+def test_a_picture_that_was_removed_and_sent_again_is_asked_about_anew(loop: Loop, pets: str) -> None:
+    """All before the next round: the new task is none of the former ones, and no former answer is its answer."""
+    picture = coloured("owl", 903)
+    said = loop.upload(pets, picture)
+    (former,) = loop.ask_about(pets, [picture])
+    assert loop.round(pets).faults == []
+    number = loop.number(pets, "user_feedback")
+    annotation = loop.annotate(loop.task(number, former)["id"], "dog")
+    assert loop.round(pets).faults == []
+    removal.remove(loop.stores, pets, said["image_id"], "owner@example.org", now())
+    assert loop.upload(pets, picture)["image_id"] == said["image_id"]
+    (task_id,) = loop.ask_about(pets, [picture])
+    assert task_id != former
+    done = loop.round(pets)
+    assert (done.faults, done.quarantined) == ([], [])
+    assert ours(loop, number, former) == []
+    assert not loop.stores.objects.exists(f"labelstudio/output/{pets}/user_feedback/{annotation}")
+    (asked,) = ours(loop, number, task_id)
+    assert asked["annotations"] == []
+    loop.annotate(asked["id"], "owl")
+    assert loop.round(pets).faults == []
+    assert list(loop.states(task_id).values()) == [("answered", "owl")]
+    assert loop.sql("SELECT * FROM leftovers WHERE project_id = :p", p=pets) == []
+
+
+def test_an_undone_flag_that_was_answered_in_a_former_label_studio_stays_answered(loop: Loop, pets: str) -> None:
+    picture = coloured("cat", 904)
+    said = loop.upload(pets, picture)
+    loop.flag(said["prediction_id"])
+    (task_id,) = loop.ask_about(pets, [picture])
+    assert loop.round(pets).faults == []
+    former = loop.number(pets, "user_feedback")
+    loop.annotate(loop.task(former, task_id)["id"], "dog")
+    assert loop.round(pets).faults == []
+    loop.ls.delete(f"/api/projects/{former}/").raise_for_status()
+    loop.web.post("/feedback/undo", json={"prediction_id": said["prediction_id"]}).raise_for_status()
+    assert loop.round(pets).faults == []
+    assert loop.number(pets, "user_feedback") != former
+    assert list(loop.states(task_id).values()) == [("answered", "dog")]
+    assert loop.sql("SELECT withdrawn_at FROM tasks WHERE id = :t", t=task_id)[0].withdrawn_at is None

@@ -1,23 +1,44 @@
 """Removing a picture takes everything that was derived from it, and nothing else; what visitors undo is undone."""
 
+import contextlib
 import datetime as dt
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
 
-from closedloop import datasets, feedback, importing, outbox, prediction, queues, removal, sampling, tracking
-from closedloop.errors import UnknownPicture, UnknownPrediction
+from closedloop import (
+    datasets,
+    embedding,
+    feedback,
+    importing,
+    leases,
+    outbox,
+    prediction,
+    queues,
+    removal,
+    sampling,
+    tasks,
+    tracking,
+)
+from closedloop.errors import PictureRemoved, UnknownPicture, UnknownPrediction
 from closedloop.prediction import Prediction
 from closedloop.project import Project
-from closedloop.storage import Stores, answers, asking, tables
+from closedloop.storage import Stores, answers, asking, pictures, tables
 from tests.conftest import START, Clock
 from tests.integration.stack import StandIn
 
 Make = Callable[..., bytes]
 ME, OTHER = "a" * 32, "b" * 32
+
+
+class Tower:
+    """An encoder that is never asked for anything."""
+
+    name, digest, size = "tower", "f" * 64, 8
 
 
 class Desk:
@@ -83,6 +104,9 @@ def test_a_visitor_takes_back_what_he_sent(desk: Desk, picture: Make) -> None:
     assert desk.rows(tables.feedback) == []
     assert [row.image_id for row in desk.rows(tables.embeddings)] == [kept.image_id]
     assert [row.image_id for row in desk.rows(tables.catalogue)] == [kept.image_id]
+    assert desk.rows(tables.tasks) == []
+    assert desk.rows(tables.inclusions) == []
+    assert {row.queue for row in desk.rows(tables.leftovers)} == {queues.USER_FEEDBACK, queues.USER_LABEL}
     (tombstone,) = removal.listing(desk.stores, "pets")
     assert (tombstone.image_id, tombstone.removed_by, tombstone.releases) == (gone.image_id, "visitor", ())
     assert prediction.get(desk.stores, kept.id) == kept
@@ -184,6 +208,125 @@ def test_a_picture_that_comes_while_its_copy_is_being_removed_is_there(desk: Des
         (picture_row,) = [row for row in desk.rows(tables.images) if row.id == again.image_id]
         assert picture_row.removed_at is None
         assert desk.stores.objects.get(picture_row.key)
+
+
+def test_what_was_answered_about_its_former_life_is_no_answer(desk: Desk, picture: Make) -> None:
+    first = desk(picture(1))
+    feedback.flag(desk.stores, first.id, desk.clock())
+    former = task_of(desk, queues.USER_FEEDBACK).id
+    desk.annotate(former, "dog")
+    removal.take_back(desk.stores, first.id, ME, desk.clock())
+    again = desk(picture(1))
+    feedback.flag(desk.stores, again.id, desk.clock())
+    assert task_of(desk, queues.USER_FEEDBACK).id != former
+    assert datasets.settled_items(desk.stores, desk.project) == []
+    (left,) = desk.rows(tables.leftovers)
+    assert (left.task_id, left.annotations) == (former, ["7"])
+
+
+def test_a_task_file_that_is_put_while_its_picture_is_removed_goes_too(
+    desk: Desk, picture: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.inference.confidence = 0.3
+    said = desk(picture(1))
+    put = desk.stores.objects.put
+
+    def put_late(key: str, content: bytes) -> None:
+        removal.take_back(desk.stores, said.id, ME, desk.clock())
+        put(key, content)
+
+    monkeypatch.setattr(desk.stores.objects, "put", put_late)
+    tasks.deliver(desk.stores, task_of(desk, queues.LOW_CONFIDENCE).id, desk.clock())
+    assert desk.stores.objects.list("labelstudio/tasks/pets/low_confidence") == []
+
+
+def test_a_picture_that_is_removed_while_it_is_embedded_gets_no_embedding(desk: Desk, picture: Make) -> None:
+    kept, gone = desk(picture(1)), desk(picture(2))
+    removal.take_back(desk.stores, gone.id, ME, desk.clock())
+    rows = [
+        {"project_id": "pets", "image_id": one.image_id, "encoder": "f" * 64, "vector": b"1234"} for one in (kept, gone)
+    ]
+    with desk.stores.db.write() as tx:
+        assert pictures.add_embeddings(tx, rows) == 1
+    assert {row.image_id for row in desk.rows(tables.embeddings)} == {kept.image_id}
+    with pytest.raises(PictureRemoved):
+        embedding.vectors_of(desk.stores, "pets", [gone.image_id], "f" * 64, lambda: Tower())  # type: ignore[arg-type, return-value]
+
+
+def test_flags_and_removals_that_meet_leave_all_or_nothing(desk: Desk, picture: Make) -> None:
+    """Whatever comes first, the other finds it done: nobody is asked about a picture that is gone."""
+    refused = (UnknownPrediction, UnknownPicture)
+    for seed in range(30):
+        said = desk(picture(seed))
+        calls = (
+            lambda said=said: feedback.flag(desk.stores, said.id, desk.clock()),
+            lambda said=said: feedback.relabel(desk.stores, said.id, "owl", desk.clock()),
+            lambda said=said: feedback.take_back_flag(desk.stores, said.id, desk.clock()),
+            lambda said=said: removal.remove(desk.stores, "pets", said.image_id, "me", desk.clock()),
+            lambda said=said: removal.take_back(desk.stores, said.id, ME, desk.clock()),
+        )
+        gate = threading.Barrier(len(calls))
+
+        def call(deed: Callable[[], None], gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            with contextlib.suppress(*refused):
+                deed()
+
+        with ThreadPoolExecutor(len(calls)) as pool:
+            for done in [pool.submit(call, deed) for deed in calls]:
+                done.result()  # raises what it raised: no deadlock, no row without its picture
+    for table in (tables.tasks, tables.predictions, tables.feedback, tables.inclusions, tables.catalogue):
+        assert desk.rows(table) == [], table.name
+    assert len(removal.listing(desk.stores, "pets")) == 30
+
+
+def test_a_draw_and_a_removal_that_meet_ask_about_no_removed_picture(desk: Desk, picture: Make) -> None:
+    for seed in range(20):
+        said = desk(picture(seed))
+        desk.clock.forward(minutes=1)
+        gate = threading.Barrier(2)
+
+        def draw(gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            sampling.draw_sample(desk.stores, desk.project, desk.clock())
+
+        drawing = threading.Thread(target=draw)
+        drawing.start()
+        gate.wait()
+        removal.take_back(desk.stores, said.id, ME, desk.clock())
+        drawing.join()
+    assert desk.rows(tables.tasks) == []
+    assert desk.rows(tables.inclusions) == []
+
+
+def test_the_leases_of_removals_are_forgotten(desk: Desk, picture: Make) -> None:
+    said = desk(picture(1))
+    removal.take_back(desk.stores, said.id, ME, desk.clock())
+    desk.work()
+    with leases.held(desk.stores, "held", lambda: dt.datetime.now(dt.UTC)):
+        leases.forget(desk.stores, dt.datetime.now(dt.UTC) + leases.KEPT / 2)
+        assert len(desk.rows(tables.leases)) == 2
+        leases.forget(desk.stores, dt.datetime.now(dt.UTC) + 2 * leases.KEPT)
+        assert [row.name for row in desk.rows(tables.leases)] == ["held"]
+
+
+def test_what_is_removed_while_its_day_is_closed_is_not_in_the_file(
+    desk: Desk, picture: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, gone = desk(picture(1)), desk(picture(2))
+    desk.clock.forward(days=1)
+    put = desk.stores.objects.put
+
+    def put_late(key: str, content: bytes) -> None:
+        monkeypatch.undo()
+        removal.take_back(desk.stores, gone.id, ME, desk.clock())
+        desk.work()  # finds no file to write again
+        put(key, content)
+
+    monkeypatch.setattr(desk.stores.objects, "put", put_late)
+    (key,) = tracking.close_days(desk.stores, desk.project, desk.clock())
+    (line,) = desk.stores.objects.get(key).splitlines()
+    assert json.loads(line)["prediction_id"] == kept.id
 
 
 def test_a_pending_picture_is_removed_and_never_answered(desk: Desk, picture: Make) -> None:

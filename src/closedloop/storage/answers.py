@@ -12,7 +12,6 @@ from closedloop.storage.tables import (
     collected_objects,
     dataset_items,
     datasets,
-    images,
     imported_answers,
     releases,
     tasks,
@@ -35,13 +34,11 @@ def annotations_of_task(tx: sa.Connection, project_id: str, task_id: str) -> Seq
 def task_annotations(tx: sa.Connection, project_id: str, image_id: str | None = None) -> Sequence[sa.RowMapping]:
     """Every version of every annotation of a project (or of one picture), oldest first.
 
-    With its task's picture, queue and probability; without those of removed pictures.
+    With its task's picture, queue and probability.
     """
-    there = (images.c.project_id == tasks.c.project_id) & (images.c.id == tasks.c.image_id)
     query = (
         sa.select(annotations, tasks.c.image_id, tasks.c.queue, tasks.c.probability)
         .join(tasks, (annotations.c.task_id == tasks.c.id) & (annotations.c.project_id == tasks.c.project_id))
-        .join(images, there & images.c.removed_at.is_(None))
         .where(annotations.c.project_id == project_id)
         .order_by(annotations.c.answered_at, annotations.c.annotation_id)
     )

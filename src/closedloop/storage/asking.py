@@ -20,18 +20,19 @@ def task(tx: sa.Connection, task_id: str) -> sa.RowMapping | None:
     return tx.execute(sa.select(tasks).where(tasks.c.id == task_id)).mappings().first()
 
 
-def withdraw(tx: sa.Connection, project_id: str, image_id: str, queue: str | None, now: dt.datetime) -> None:
-    """Ask no more about a picture, in one queue or in all; the tasks go at the next sync."""
-    own = (tasks.c.project_id == project_id) & (tasks.c.image_id == image_id)
-    if queue is not None:
-        own &= tasks.c.queue == queue
+def withdraw(tx: sa.Connection, project_id: str, image_id: str, queue: str, now: dt.datetime) -> None:
+    """Ask no more about a picture in a queue; the task goes at the next sync, unless it was answered."""
+    own = (tasks.c.project_id == project_id) & (tasks.c.image_id == image_id) & (tasks.c.queue == queue)
     tx.execute(tasks.update().where(own, tasks.c.withdrawn_at.is_(None)).values(withdrawn_at=now))
 
 
-def ask_again(tx: sa.Connection, task_id: str, values: Mapping[str, Any]) -> bool:
-    """A task that was withdrawn is wanted after all; False where it was not withdrawn."""
-    withdrawn_one = (tasks.c.id == task_id) & tasks.c.withdrawn_at.is_not(None)
-    return bool(tx.execute(tasks.update().where(withdrawn_one).values(**values, withdrawn_at=None)).rowcount)
+def ask_again(
+    tx: sa.Connection, project_id: str, image_id: str, queue: str, values: Mapping[str, Any] | None = None
+) -> str | None:
+    """A task that was withdrawn is wanted after all; returns its id, or None where it was not withdrawn."""
+    withdrawn_one = (tasks.c.project_id == project_id) & (tasks.c.image_id == image_id) & (tasks.c.queue == queue)
+    again = tasks.update().where(withdrawn_one, tasks.c.withdrawn_at.is_not(None))
+    return tx.execute(again.values(**(values or {}), withdrawn_at=None).returning(tasks.c.id)).scalar()
 
 
 def is_withdrawn(tx: sa.Connection, task_id: str) -> bool:
@@ -41,12 +42,9 @@ def is_withdrawn(tx: sa.Connection, task_id: str) -> bool:
 
 
 def withdrawn(tx: sa.Connection, project_id: str, queue: str) -> Sequence[sa.RowMapping]:
-    """The withdrawn tasks of a queue: `id, image_id, removed` (whether their picture is)."""
-    there = (images.c.project_id == tasks.c.project_id) & (images.c.id == tasks.c.image_id)
-    query = (
-        sa.select(tasks.c.id, tasks.c.image_id, images.c.removed_at.is_not(None).label("removed"))
-        .join(images, there)
-        .where(tasks.c.project_id == project_id, tasks.c.queue == queue, tasks.c.withdrawn_at.is_not(None))
+    """The withdrawn tasks of a queue: `id, image_id`."""
+    query = sa.select(tasks.c.id, tasks.c.image_id).where(
+        tasks.c.project_id == project_id, tasks.c.queue == queue, tasks.c.withdrawn_at.is_not(None)
     )
     return tx.execute(query).mappings().all()
 
@@ -57,14 +55,15 @@ def task_ids(tx: sa.Connection, project_id: str, queue: str) -> set[str]:
     return set(tx.execute(query).scalars())
 
 
-def delivered(tx: sa.Connection, task_id: str, now: dt.datetime) -> None:
-    """Note that a task's file lies in S3."""
-    tx.execute(tasks.update().where(tasks.c.id == task_id).values(delivered_at=now))
+def delivered(tx: sa.Connection, task_id: str, now: dt.datetime) -> bool:
+    """Note that a task's file lies in S3; False where there is no such task any more."""
+    return bool(tx.execute(tasks.update().where(tasks.c.id == task_id).values(delivered_at=now)).rowcount)
 
 
-def undeliver(tx: sa.Connection, task_id: str) -> None:
-    """Note that a task's file is gone: it must be delivered again, and read again."""
-    tx.execute(tasks.update().where(tasks.c.id == task_id).values(delivered_at=None, synced_at=None))
+def undeliver(tx: sa.Connection, task_id: str) -> bool:
+    """Note that a task's file is gone: it must be delivered again, and read again. False where the task is gone too."""
+    again = tasks.update().where(tasks.c.id == task_id).values(delivered_at=None, synced_at=None)
+    return bool(tx.execute(again).rowcount)
 
 
 def unsynced(tx: sa.Connection, project_id: str, queue: str) -> list[str]:
@@ -113,6 +112,7 @@ def sampling_frame(tx: sa.Connection, project_id: str, queue: str, before: dt.da
         images.c.removed_at.is_(None),
         images.c.id.not_in(seen),
     )
+    query = query.with_for_update(key_share=True)  # none of them is removed before it is drawn
     return sorted(tx.execute(query).scalars())
 
 

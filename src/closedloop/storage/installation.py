@@ -83,6 +83,11 @@ def free_lease(tx: sa.Connection, name: str, holder: str, now: dt.datetime) -> N
     )
 
 
+def forget_leases(tx: sa.Connection, before: dt.datetime) -> None:
+    """Forget the leases that have been free since before a moment."""
+    tx.execute(leases.delete().where(leases.c.holder == "", leases.c.expires_at < before))
+
+
 def lease_holds(tx: sa.Connection, name: str, holder: str, fence: int) -> bool:
     """Whether nobody has taken the lease over; locks its row until the transaction ends."""
     query = sa.select(leases.c.fence).where(leases.c.name == name, leases.c.holder == holder).with_for_update()

@@ -138,7 +138,7 @@ inclusions = _table(  # with which probability a picture entered a queue, drawn 
 
 tasks = _table(
     "tasks",
-    sa.Column("id", sa.String(36), primary_key=True),  # uuid5 of (project, queue, image): the same at every attempt
+    sa.Column("id", sa.String(36), primary_key=True),
     sa.Column("project_id", sa.String(40), nullable=False),
     sa.Column("image_id", sa.String(32), nullable=False),
     sa.Column("queue", sa.String(32), nullable=False),
@@ -156,6 +156,15 @@ tasks = _table(
     sa.UniqueConstraint("project_id", "id"),
     sa.Index(None, "project_id", "queue", "image_id"),
     sa.Index(None, "project_id", "prediction_id"),
+)
+
+leftovers = _table(  # of the tasks of removed pictures: what Label Studio and the store may still have
+    "leftovers",
+    sa.Column("task_id", sa.String(36), primary_key=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id"), nullable=False),
+    sa.Column("queue", sa.String(32), nullable=False),
+    sa.Column("annotations", sa.JSON, nullable=False),  # Label Studio's ids of those that were collected
+    sa.Index(None, "project_id", "queue"),
 )
 
 outbox = _table(  # what was promised in a transaction and is still to be done outside it

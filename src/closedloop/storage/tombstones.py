@@ -14,6 +14,7 @@ from closedloop.storage.tables import (
     images,
     imported_answers,
     inclusions,
+    leftovers,
     outbox,
     predictions,
     releases,
@@ -54,20 +55,50 @@ def drop_predictions(tx: sa.Connection, project_id: str, image_id: str, visitor:
 
 
 def bury(tx: sa.Connection, project_id: str, image_id: str, by: str, now: dt.datetime) -> None:
-    """Turn a picture's record into a tombstone, and forget its embeddings and imported answer."""
-    for table in (embeddings, imported_answers):
+    """Turn a picture's record into a tombstone, and forget its embeddings, imported answer and draws."""
+    for table in (embeddings, imported_answers, inclusions):
         tx.execute(table.delete().where(table.c.project_id == project_id, table.c.image_id == image_id))
     own = (images.c.project_id == project_id) & (images.c.id == image_id)
     tx.execute(images.update().where(own).values(**_EMPTY, removed_at=now, removed_by=by))
 
 
-def drop_task(tx: sa.Connection, project_id: str, task_id: str, objects: Sequence[str]) -> None:
-    """Forget a task, its answers and that their `objects` were read."""
-    row = tx.execute(sa.select(tasks.c.image_id, tasks.c.queue).where(tasks.c.id == task_id)).one()
-    tx.execute(annotations.delete().where(annotations.c.project_id == project_id, annotations.c.task_id == task_id))
+def drop_tasks(tx: sa.Connection, project_id: str, image_id: str) -> None:
+    """Forget what was asked about a picture and answered; what lies elsewhere of it is noted, to be cleared away."""
+    own = (tasks.c.project_id == project_id) & (tasks.c.image_id == image_id)
+    # Locked: an answer that is being collected at this moment is kept before, or not at all.
+    for row in tx.execute(sa.select(tasks.c.id, tasks.c.queue).where(own).with_for_update()).all():
+        of_task = (annotations.c.project_id == project_id) & (annotations.c.task_id == row.id)
+        given = tx.execute(sa.select(annotations.c.annotation_id).where(of_task).distinct()).scalars()
+        left = {"task_id": row.id, "project_id": project_id, "queue": row.queue, "annotations": sorted(given)}
+        tx.execute(leftovers.insert().values(**left))
+        _forget(tx, project_id, row.id)
+
+
+def left(tx: sa.Connection, project_id: str, queue: str) -> Sequence[sa.RowMapping]:
+    """What is still to be cleared away of a queue's tasks about removed pictures: `task_id, annotations`."""
+    query = sa.select(leftovers.c.task_id, leftovers.c.annotations).where(
+        leftovers.c.project_id == project_id, leftovers.c.queue == queue
+    )
+    return tx.execute(query).mappings().all()
+
+
+def cleared(tx: sa.Connection, task_id: str, objects: Sequence[str]) -> None:
+    """Note that nothing is left of a task; `objects` are gone."""
     tx.execute(collected_objects.delete().where(collected_objects.c.key.in_(objects)))
+    tx.execute(leftovers.delete().where(leftovers.c.task_id == task_id))
+
+
+def _forget(tx: sa.Connection, project_id: str, task_id: str) -> None:
+    tx.execute(annotations.delete().where(annotations.c.project_id == project_id, annotations.c.task_id == task_id))
     tx.execute(outbox.delete().where(outbox.c.kind == "deliver", outbox.c.ref == task_id))
     tx.execute(tasks.delete().where(tasks.c.project_id == project_id, tasks.c.id == task_id))
+
+
+def drop_task(tx: sa.Connection, project_id: str, task_id: str, objects: Sequence[str]) -> None:
+    """Forget a task that nobody needs, its answers and that their `objects` were read."""
+    row = tx.execute(sa.select(tasks.c.image_id, tasks.c.queue).where(tasks.c.id == task_id)).one()
+    tx.execute(collected_objects.delete().where(collected_objects.c.key.in_(objects)))
+    _forget(tx, project_id, task_id)
     tx.execute(
         inclusions.delete().where(
             inclusions.c.project_id == project_id,

@@ -176,6 +176,18 @@ def upgrade() -> None:
             unique=False,
         )
 
+    op.create_table(
+        "leftovers",
+        sa.Column("task_id", sa.String(length=36), nullable=False),
+        sa.Column("project_id", sa.String(length=40), nullable=False),
+        sa.Column("queue", sa.String(length=32), nullable=False),
+        sa.Column("annotations", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_leftovers_project_id")),
+        sa.PrimaryKeyConstraint("task_id", name=op.f("pk_leftovers")),
+    )
+    with op.batch_alter_table("leftovers", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_leftovers_project_id_queue"), ["project_id", "queue"], unique=False)
+
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.add_column(sa.Column("withdrawn_at", UTCDateTime(), nullable=True))
         batch_op.create_index(
