@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from closedloop import production, releases, survey
+from closedloop import production, releases, sampling, survey
 from closedloop import project as projects
 from closedloop.project import CLASSIFIER, Project
 from closedloop.settings import Settings
@@ -18,6 +18,7 @@ from flask_app import context, rights
 
 pages = Blueprint("dashboard", __name__)
 
+FEWEST_DAYS = 14  # that are shown of a project, however young
 _STANDING = (
     "pictures",
     "sample_share",
@@ -65,6 +66,7 @@ def page(project_id: str | None = None) -> str | Response:
         may_change=who.may_change(project.id),
         labels=_label_studio(context.settings(), project),
         method=production.METHOD,
+        drawn=request.args.get("drawn", type=int),
         active="dashboard",
     )
 
@@ -101,12 +103,25 @@ def roll_back(project_id: str) -> AnyResponse:
     return redirect(url_for(".page", project_id=project.id, _anchor="releases"), 303)
 
 
+@pages.post("/p/<project_id>/sample")
+def draw(project_id: str) -> AnyResponse:
+    """Draw a random sample now, besides those that are drawn by the project's schedule."""
+    rights.owner(project_id)
+    project = projects.get(context.stores(), project_id)
+    sample = sampling.draw_sample(context.stores(), project, context.now())
+    if context.wants_json():
+        return jsonify(ok=True, frame=sample.frame, drawn=sample.drawn, probability=sample.probability)
+    return redirect(url_for(".page", project_id=project.id, drawn=sample.drawn), 303)
+
+
 def rows(table: str, counted: dict[str, Any], registered: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a table, flat, with the columns of TABLES."""
     if table == "days":
+        days = counted[table]
+        begun = next((at for at, day in enumerate(days) if any(day[name] for name in day if name != "day")), len(days))
         return [
-            {**row, "share_flagged": row["flagged"] / row["answers"] if row["answers"] else None}
-            for row in counted[table]
+            {**day, "share_flagged": day["flagged"] / day["answers"] if day["answers"] else None}
+            for day in days[max(0, min(begun, len(days) - FEWEST_DAYS)) :]  # a young project has no past to show
         ]
     if table == "queues":
         return counted[table]

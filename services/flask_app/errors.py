@@ -64,6 +64,11 @@ def _answer(text: str, shown: str, code: str, status: int) -> Response:
     """`text` is for programs, `shown` for people."""
     if "HX-Request" in request.headers:
         answer = make_response(render_template("_error.html", error=shown), status)
+        # What was asked for stays as it is, with the error elsewhere on the page; what is gone goes.
+        if request.method == "POST":
+            answer.headers.update({"HX-Retarget": "#trouble", "HX-Reswap": "innerHTML"})
+        else:
+            answer.headers["HX-Reswap"] = "delete" if status == 404 else "none"
     elif _is_page():
         answer = make_response(
             render_template("error.html", error=shown, status=status, request_id=g.get("request_id", ""), back=_back()),

@@ -11,6 +11,7 @@ from closedloop.errors import BadRequest, ClosedloopError, EmptyUpload, Inferenc
 from closedloop.prediction import Prediction
 from closedloop.project import Project
 from flask_app import context, rights
+from flask_app.texts import error_text
 
 pages = Blueprint("upload", __name__)
 
@@ -33,6 +34,10 @@ def page(project_id: str | None = None) -> str:
     """The upload page of a project, by default the installation's own."""
     project = _project(project_id)
     rights.visit(project)
+    return _page(project, [])
+
+
+def _page(project: Project, faults: list[str]) -> str:
     me = rights.visitor(make=True)
     mine = prediction.of_visitor(context.stores(), project.id, me, SHOWN) if me else []
     try:
@@ -45,6 +50,7 @@ def page(project_id: str | None = None) -> str:
         project=project,
         notices=notices,
         answers=answers,
+        faults=faults,
         mine=[fragment(made, project) for made in mine],
     )
 
@@ -68,12 +74,21 @@ def predict(project_id: str | None = None) -> AnyResponse:
         raise BadRequest(reason=f"send {f'at most {AT_ONCE} pictures' if several else 'one picture'} a request")
     rights.count_upload(len(files))
     me = rights.visitor(make=True)
-    made = []
+    made: list[Prediction] = []
+    faults: list[str] = []
     for file in files:
-        made.append(
-            prediction.receive(context.stores(), context.inference(), project, file.read(), context.now(), key, me)
-        )
+        try:
+            made.append(
+                prediction.receive(context.stores(), context.inference(), project, file.read(), context.now(), key, me)
+            )
+        except ClosedloopError as error:
+            if len(files) == 1 or error.status >= 500:
+                raise
+            faults.append(f"{file.filename}: {error_text(error.code, str(error), **error.details)}")
+            continue
         context.uploads().labels(project.id, made[-1].status).inc()
+    if faults:  # the others are kept, and answered
+        return Response(_page(project, faults), 422)
     status = 202 if made[0].status == "pending" else 201
     if context.wants_json():
         return make_response(made[0].as_json(), status)

@@ -52,7 +52,8 @@ def judge(
     first = against is None
     passed = len(ours) > 0 and (won > lost if first else won >= lost)
     name = against or "commonest class"
-    numbers = f"{int(ours.sum())} against {int(theirs.sum())} right of {len(ours)} ({name}; {basis})"
+    other = against or "always saying the commonest class"
+    numbers = f"right about {int(ours.sum())} of {len(ours)}, {other} about {int(theirs.sum())} ({basis})"
     return Verdict(
         passed=passed,
         rule=FIRST_RULE if first else NEXT_RULE,

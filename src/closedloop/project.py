@@ -1,6 +1,8 @@
 """A project's manifest: classes, thresholds, queues, schedule. Two projects' pictures never meet."""
 
 import datetime as dt
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from closedloop.storage import Stores, installation
 CLASSIFIER = "classifier"  # the one head of a classification project
 EXAMPLES = Path(__file__).parents[2] / "projects"  # of a checkout, or of the image built from one
 COMMAND_LINE = "command line"
+NAMED = 20  # classes that an error names
 UNKNOWN = "unknown"  # what an annotator answers who cannot tell; no class may be called so
 
 
@@ -69,7 +72,7 @@ class Train(_Part):
 class Project(_Part):
     """One project. Only id, title, kind and classes have no default."""
 
-    id: str = Field(pattern=r"^[a-z0-9-]{3,40}$")
+    id: str
     title: str = Field(min_length=1, max_length=200)
     kind: Literal["classification"]
     access: Literal["public", "closed"] = "public"
@@ -80,6 +83,13 @@ class Project(_Part):
     sync: Sync = Sync()
     train: Train = Train()  # type: ignore[call-arg]
 
+    @field_validator("id")
+    @classmethod
+    def _id_is_short(cls, id_: str) -> str:
+        if not re.fullmatch(r"[a-z0-9-]{3,40}", id_):
+            raise ValueError("an id has 3 to 40 of the characters a-z, 0-9 and -")
+        return id_
+
     @field_validator("title")
     @classmethod
     def _title_is_plain(cls, title: str) -> str:
@@ -88,8 +98,8 @@ class Project(_Part):
     @field_validator("classes")
     @classmethod
     def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len({name.casefold() for name in classes}) < len(classes):
-            raise ValueError("two classes have the same name")
+        if doubled := [name for name, count in Counter(name.casefold() for name in classes).items() if count > 1]:
+            raise ValueError(f"two classes have the same name: {', '.join(doubled)}")
         if UNKNOWN in (name.casefold() for name in classes):
             raise ValueError(f'no class may be called "{UNKNOWN}": annotators answer it when they cannot tell')
         return classes
@@ -108,7 +118,8 @@ class Project(_Part):
     def check_label(self, label: str) -> str:
         """The label, if it is a class of this project; raises UnknownClass."""
         if label not in self.classes:
-            raise UnknownClass(label=label[:100], project=self.id, classes=", ".join(self.classes))
+            few = [*self.classes[:NAMED], *("…" for _ in self.classes[NAMED : NAMED + 1])]
+            raise UnknownClass(label=label[:100], project=self.id, classes=", ".join(few))
         return label
 
 

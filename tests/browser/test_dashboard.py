@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from closedloop import releases, survey
 from closedloop.project import Project
 from closedloop.storage import Stores
+from closedloop.storage.surveys import keep
 from closedloop.storage.tables import surveys
 from demo.installation import live_release
 from demo.people import Visitor
@@ -19,7 +20,12 @@ from tests.browser.conftest import owner_login
 from tests.browser.looking import sign_in, until, wide_alone
 from tests.browser.shapes import now, pictures
 
-QUEUES = ["Random sample", "Low confidence", "Flagged", "Relabelled"]
+QUEUES = {
+    "Random sample": "random_sample",
+    "Low confidence": "low_confidence",
+    "Flagged": "user_feedback",
+    "Relabelled": "user_label",
+}
 CHARTS = {
     "releases": "Releases",
     "weeks": "Week by week",
@@ -96,10 +102,10 @@ def test_the_numbers_say_how_good_the_live_release_is_and_how_sure_that_is(dashb
 def test_every_queue_says_who_waits_and_leads_to_its_label_studio_project(dashboard, installation, records, shapes):
     queues = card(dashboard, "Who waits for answers")
     rows = cells(queues.locator("table"))
-    assert [row[0] for row in rows] == QUEUES
+    assert [row[0].split("\n") for row in rows] == [[name, id_] for name, id_ in QUEUES.items()]
     counted = survey.latest(records, shapes.id)[1]["queues"]
     assert [row[1:3] for row in rows] == [[str(row["waiting"]), str(row["answered"])] for row in counted]
-    assert all(int(row[2]) > 0 for row in rows if row[0] in ("Random sample", "Flagged", "Relabelled"))
+    assert all(int(row[2]) > 0 for row in rows if not row[0].startswith("Low confidence"))
     with httpx.Client(follow_redirects=True, trust_env=False) as http:
         for queue in QUEUES:
             address = queues.get_by_role("link", name=queue).get_attribute("href")
@@ -211,3 +217,23 @@ def test_the_charts_of_a_project_that_is_counted_while_one_looks_are_drawn(owner
     expect(days).to_be_visible()
     days.scroll_into_view_if_needed()
     expect(days.locator("[data-chart] svg")).to_be_visible(timeout=5_000)
+
+
+@wide_alone
+def test_where_nobody_knows_how_good_it_is_an_owner_has_a_sample_drawn(owner, shapes, installation, records):
+    Visitor(installation.pages, shapes.id, seed=1).send(next(pictures(seed=98))[0], "round")
+    counted = survey.count(records, shapes, now())
+    for row in counted["releases"]:
+        row["sample"] = row["weighted"] = None
+    for row in counted["queues"]:
+        row["waiting"] = 0
+    with records.db.write() as tx:  # what takes an hour is not counted again while the test runs
+        keep(tx, shapes.id, now(), 3600.0, counted)
+    owner.goto(f"/p/{shapes.id}/dashboard")
+    how_good = card(owner, "How good is the model?")
+    expect(how_good.locator(".big")).to_have_text("Not known yet")
+    how_good.get_by_role("button", name="Draw a random sample now").click()
+    expect(how_good.get_by_role("status")).to_contain_text(re.compile(r"Drawn: [1-9]\d*\."))
+    owner.goto(f"/p/{shapes.id}/dashboard")
+    how_good.get_by_role("button", name="Draw a random sample now").click()
+    expect(how_good.get_by_role("status")).to_contain_text("there is nothing to draw yet")

@@ -50,7 +50,7 @@ def test_a_project_is_made_once_every_entry_is_right_and_nothing_typed_is_lost(o
     owner.get_by_role("button", name="Make the project").click()
 
     expect(owner.get_by_role("alert")).to_contain_text("Nothing was saved. Entries to correct:")
-    assert "pattern" in fault_of(owner, "Id")
+    assert "3 to 40 of the characters" in fault_of(owner, "Id")
     assert "same name" in fault_of(owner, "Classes")
     assert "less than or equal to 1" in fault_of(owner, "Ask about answers below this confidence")
     assert "greater than or equal to 0" in fault_of(owner, "At least so many of them")
@@ -163,6 +163,10 @@ def test_an_invited_viewer_sees_everything_and_can_change_nothing(open_page, own
     picture = owner.locator("a.shown").get_attribute("href").removesuffix("/picture")
     owner.goto(f"/p/{project.id}/people")
     link = link_of(owner, "Viewer")
+    owner.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    owner.get_by_role("button", name="Copy").click()
+    expect(owner.get_by_role("button", name="Copied")).to_be_visible()
+    assert owner.evaluate("navigator.clipboard.readText()") == link
 
     viewer = open_page()
     viewer.goto(link)

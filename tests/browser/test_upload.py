@@ -270,6 +270,34 @@ def test_without_a_model_the_page_says_what_happens(open_page, many: Project, fi
     expect(items(page).get_by_role("button", name="Flag incorrect label")).to_have_count(0)  # nothing was said
 
 
+@wide_alone
+def test_what_goes_wrong_is_said_and_the_picture_stays_as_it_is(page, files):
+    item = send(page, next(files))
+    flag, trouble = item.get_by_role("button", name="Flag incorrect label"), page.locator("#trouble")
+    page.route("**/feedback", lambda route: route.abort())
+    flag.click()
+    expect(trouble.get_by_role("alert")).to_contain_text("cannot be reached, so nothing was changed")
+    expect(flag).to_be_focused()
+    page.unroute("**/feedback")
+    flag.click()
+    expect(item).to_contain_text("Thank you for your feedback!")
+    expect(trouble).to_be_empty()
+    remove_elsewhere(page)
+    item.get_by_role("button", name="Undo the flag").click()
+    expect(trouble.get_by_role("alert")).to_contain_text("its picture may have been removed")
+    expect(item).to_contain_text("Thank you for your feedback!")
+
+
+@wide_alone
+def test_a_picture_that_waits_for_its_answer_and_is_removed_elsewhere_goes(page, files, records):
+    id_ = send(page, next(files)).get_attribute("id").removeprefix("prediction-")
+    set_status(records, id_, "pending")
+    page.reload()
+    expect(items(page)).to_contain_text("Your picture is kept.")
+    remove_elsewhere(page)
+    expect(items(page)).to_have_count(0)
+
+
 # One's own pictures
 
 
@@ -341,7 +369,7 @@ def test_who_wants_no_keys_turns_them_off_for_good(page, files):
 def test_the_keyboard_alone_is_enough(page, files):
     tab_to(page, "Choose pictures")
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")  # Enter opens it too, now and then before Playwright listens
     chooser.value.set_files(next(files))
     item = answered(items(page))
     tab_to(page, "Flag incorrect label")
@@ -427,6 +455,17 @@ def test_without_javascript_several_pictures_may_be_sent_too(open_page, files):
 
 
 @wide_alone
+def test_without_javascript_each_file_that_is_no_picture_is_named(open_page, files, tmp_path):
+    notes = tmp_path / "notes.png"
+    notes.write_text("these are my notes")
+    page = open_page("/p/shapes/", java_script_enabled=False)
+    page.set_input_files("#file", [next(files), notes, next(files)])
+    page.get_by_role("button", name="What is it?").click()
+    expect(page.get_by_role("alert")).to_have_text(re.compile("^notes.png: .*not a JPEG, PNG or WebP"))
+    expect(page.locator("p.label")).to_have_text([SHAPE] * 2)  # the others were taken
+
+
+@wide_alone
 def test_without_javascript_a_fault_stands_beside_what_was_typed(open_page, many: Project, files):
     page = open_page(f"/p/{many.id}/", java_script_enabled=False)
     page.set_input_files("#file", next(files))
@@ -444,6 +483,16 @@ def test_a_page_that_is_not_there_says_so_and_leads_back(page, path, said):
     expect(page.get_by_role("alert")).to_contain_text(said)
     page.get_by_role("link", name="Back").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("What is on the plate?")
+
+
+def remove_elsewhere(page: Page) -> None:
+    """Remove one's newest picture in another window of the same browser."""
+    other = page.context.new_page()
+    other.goto("/p/shapes/")
+    items(other).first.get_by_text("Remove", exact=True).click()
+    items(other).first.get_by_role("button", name="Remove for good").click()
+    expect(other.get_by_text("Removed, with everything")).to_be_visible()
+    other.close()
 
 
 def tab_to(page: Page, name: str) -> None:

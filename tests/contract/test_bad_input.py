@@ -345,3 +345,23 @@ def test_people_get_a_page_and_htmx_a_fragment(web: Service) -> None:
     assert b"There is no project" in page.body
     part = web.send("POST", "/predict", headers={"HX-Request": "true"})
     assert (part.status, b"<html" in part.body, b'role="alert"' in part.body) == (400, False, True)
+
+
+def test_an_error_takes_the_place_of_nothing_on_the_page(web: Service) -> None:
+    """What was flagged or labelled stays as it is; a picture that is gone, and asks for its answer, goes."""
+    body = {"prediction_id": "f" * 32}
+    flagged = web.send("POST", "/feedback", data=body, headers={"HX-Request": "true"})
+    assert (flagged.status, flagged.headers["hx-retarget"], flagged.headers["hx-reswap"]) == (
+        404,
+        "#trouble",
+        "innerHTML",
+    )
+    asked = web.send("GET", f"/predictions/{'f' * 32}", headers={"HX-Request": "true"})
+    assert (asked.status, asked.headers["hx-reswap"], "hx-retarget" in asked.headers) == (404, "delete", False)
+
+
+@pytest.mark.parametrize("referrer", ["http://[", "//[::1", "http://127.0.0.1:99999/", "\\"])
+def test_a_referrer_of_rubbish_leads_back_to_the_first_page(web: Service, referrer: str) -> None:
+    answer = web.send("POST", "/predict", headers={"Accept": "text/html", "Referer": referrer})
+    assert answer.status == 400
+    assert b'href="/"' in answer.body

@@ -10,12 +10,16 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from flask_app import create_app, rights
+from flask_app.dashboard import FEWEST_DAYS
 from itsdangerous import TimestampSigner
 
 from closedloop import accounts, survey
 from closedloop import project as projects
 from closedloop.accounts import OWNER, VIEWER, VISITOR
+from closedloop.queues import RANDOM_SAMPLE
+from closedloop.storage import tables
 from tests.conftest import START
 from tests.contract.conftest import OWNER_PASSWORD, Answer, Backend, Service, running
 
@@ -40,6 +44,7 @@ PAGES = {
 }
 FORMS = {
     "/p/birds/rollback": OWNER,
+    "/p/birds/sample": OWNER,
     "/p/birds/images/{image}/remove": OWNER,
     "/p/birds/settings": OWNER,
     "/p/birds/people/invite": OWNER,
@@ -183,7 +188,17 @@ def test_signing_in_and_out(people: dict[str, str], browser: Callable[[], Browse
 
 @pytest.mark.parametrize(
     "wanted",
-    ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/a\r\nb", "", "evil"],
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/a\r\nb",
+        "",
+        "evil",
+        "http://[",
+        "//[",
+    ],
 )
 def test_signing_in_leads_nowhere_else(people: dict[str, str], browser: Callable[[], Browser], wanted: str) -> None:
     answer = browser().post("/sign-in", "/sign-in", email=people[VIEWER], password=PASSWORD, next=wanted)
@@ -378,6 +393,51 @@ def test_the_dashboard_as_json_and_csv(
     assert web.send("GET", "/p/birds/dashboard/secrets.json", headers={**headers, **JSON}).says(404, "not_found")
     days = web.send("GET", "/p/birds/dashboard/days.json", headers=headers).json()
     assert days[-1]["pictures"] >= 1
+    assert len(days) == FEWEST_DAYS  # a project of today has no sixty days to show
+
+
+def test_an_owner_draws_a_random_sample_now(
+    web: Service, backend: Backend, tokens: dict[str, str], sent: dict[str, Any]
+) -> None:
+    headers = {**JSON, "Authorization": f"Bearer {tokens[OWNER]}"}
+    drawn = web.send("POST", "/p/birds/sample", headers=headers, data={"a": "b"}).json()
+    assert drawn["frame"] >= drawn["drawn"] >= 1
+    with backend.stores.db.read() as tx:
+        asked = tx.execute(sa.select(tables.tasks.c.probability).where(tables.tasks.c.queue == RANDOM_SAMPLE)).all()
+    assert [row.probability for row in asked] == [drawn["probability"]] * drawn["drawn"]
+    again = web.send("POST", "/p/birds/sample", headers=headers, data={"a": "b"}).json()
+    assert (again["frame"], again["drawn"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "until=9999-12-31",
+        "since=0001-01-01",
+        "since=yesterday",
+        "at_least=nan",
+        "at_most=1e999",
+        "zone=99999",
+        "after=x",
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_said(web: Service, tokens: dict[str, str], query: str) -> None:
+    headers = {"Authorization": f"Bearer {tokens[VIEWER]}"}
+    assert web.send("GET", f"/p/birds/images?{query}", headers={**headers, **JSON}).says(400, "bad_request")
+    shown = web.send("GET", f"/p/birds/images?{query}", headers={**headers, "Accept": "text/html"})
+    assert (shown.status, b"<html" in shown.body) == (400, True)
+
+
+@pytest.mark.parametrize("prompts", ["robin: 2024-99-99", "robin: [!!python/object:os.system x]", "[" * 2000, "- 1"])
+def test_prompts_that_are_none_are_a_fault_beside_their_field(
+    people: dict[str, str], browser: Callable[[], Browser], prompts: str
+) -> None:
+    one = browser()
+    one.sign_in(people[OWNER])
+    fields = {"title": "Which bird?", "classes": "wren\nrobin", "access": "public", "prompts": prompts}
+    answer = one.post("/p/birds/settings", "/p/birds/settings", **fields)
+    assert answer.status_code == 422
+    assert 'id="prompts-fault"' in answer.text
 
 
 def test_exports_hold_what_the_filter_chose(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from closedloop import datasets, embedding, installations, releases, training
-from closedloop.errors import LeaseLost, LeaseTaken, NothingToRollBack, TooFewAnswers
+from closedloop.errors import LeaseLost, LeaseTaken, NothingToRollBack, ReleaseChanged, TooFewAnswers
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
 from closedloop.project import CLASSIFIER
@@ -111,7 +111,7 @@ def test_a_worse_candidate_is_refused_kept_and_never_live(stores, project, clock
     refused = releases.listing(stores, "pets")[-1]
     assert len(releases.listing(stores, "pets")) == rows_before + 1
     assert refused["state"] == "refused"
-    assert "right of" in refused["reason"]
+    assert "right about" in refused["reason"]
     assert stores.objects.exists(f"{artefact.place('pets', CLASSIFIER, made.release)}/{artefact.MANIFEST}")
 
 
@@ -146,7 +146,9 @@ def test_rollback_goes_back_one_release_at_a_time(stores, project, clock, answer
     names = [m.release for m in made]
     assert releases.rollback(stores, "pets", CLASSIFIER, clock()) == (names[2], names[1])
     assert live(stores) == names[1]
-    assert releases.rollback(stores, "pets", CLASSIFIER, clock()) == (names[1], names[0])
+    with pytest.raises(ReleaseChanged):  # the button of a page that showed another live release, pressed again
+        releases.rollback(stores, "pets", CLASSIFIER, clock(), expected=names[2])
+    assert releases.rollback(stores, "pets", CLASSIFIER, clock(), expected=names[1]) == (names[1], names[0])
     with pytest.raises(NothingToRollBack):
         releases.rollback(stores, "pets", CLASSIFIER, clock())
     assert live(stores) == names[0]

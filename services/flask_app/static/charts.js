@@ -89,7 +89,11 @@ async function draw(place) {
     return;
   }
   const make = (width) => kind === "days" ? days(rows, colours(), width, texts) : shares(name, rows, colours(), width, texts);
-  const show = () => vegaEmbed(place, make(Math.max(200, place.clientWidth - 10)), { mode: "vega", ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
+  // The drawing in a part of its own: the place keeps its name and is one picture to whoever cannot see it.
+  const drawing = document.createElement("div");
+  drawing.setAttribute("aria-hidden", "true");
+  place.replaceChildren(drawing);
+  const show = () => vegaEmbed(drawing, make(Math.max(200, place.clientWidth - 10)), { mode: "vega", ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true } });
   await show();
   let width = place.clientWidth;
   new ResizeObserver(() => { if (Math.abs(place.clientWidth - width) > 8) { width = place.clientWidth; show(); } }).observe(place);

@@ -1,4 +1,4 @@
-// What every page does: moments in the visitor's own zone, keys, and the list of the keys.
+// What every page does: moments in the visitor's own zone, the focus, keys, and the list of the keys.
 "use strict";
 document.documentElement.classList.add("scripted");
 
@@ -12,6 +12,39 @@ function tellTimes(root) {
 }
 tellTimes(document);
 document.body.addEventListener("htmx:load", (event) => tellTimes(event.detail.elt.parentElement || event.detail.elt));
+
+// What has the focus may be swapped away: then what came in its place has it.
+let wasInside = false;
+document.body.addEventListener("htmx:beforeSwap", (event) => { wasInside = event.detail.target.contains(document.activeElement); });
+document.body.addEventListener("htmx:afterSettle", (event) => {
+  if (wasInside && document.activeElement === document.body) event.detail.elt.focus();
+  wasInside = false;
+});
+
+// What went wrong with a press of a button stands here until the next one; what the button belongs to stays as it is.
+const trouble = document.getElementById("trouble");
+document.body.addEventListener("htmx:beforeRequest", (event) => { if (event.detail.requestConfig.verb === "post") trouble.replaceChildren(); });
+document.body.addEventListener("htmx:sendError", (event) => {
+  if (event.detail.requestConfig.verb !== "post") return;
+  trouble.replaceChildren(Object.assign(document.createElement("p"), { className: "error", role: "alert", textContent: trouble.dataset.unreachable }));
+});
+
+// A table that is wider than its card scrolls in it, by the keyboard too.
+const fits = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+for (const table of document.querySelectorAll(".card table")) fits.observe(table.closest(".card"));
+
+for (const button of navigator.clipboard ? document.querySelectorAll("[data-copied]") : []) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.previousElementSibling.textContent);
+    button.textContent = button.dataset.copied;
+  });
+}
 
 for (const field of document.querySelectorAll("[data-zone]")) field.value = new Date().getTimezoneOffset();
 

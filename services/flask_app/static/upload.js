@@ -12,6 +12,7 @@ let travelling = 0;
 let rate = Infinity; // bytes/s of the last picture
 
 function take(files) {
+  if (!files.length) return;
   for (const file of files) {
     const item = place(file);
     list.prepend(item);
@@ -23,7 +24,8 @@ function take(files) {
 
 function place(file) {
   const item = document.createElement("li");
-  item.className = "card item";
+  item.className = "card item travelling";
+  item.tabIndex = -1;
   const shown = document.createElement("span");
   shown.className = "shown";
   const picture = new Image();
@@ -101,7 +103,9 @@ function send(blob, item, key, file) {
         made.innerHTML = request.responseText;
         const answered = made.content.querySelector("li");
         answered.querySelector(".shown img")?.setAttribute("loading", "eager");
+        const hadFocus = item.contains(document.activeElement);
         item.replaceWith(answered);
+        if (hadFocus) answered.focus();
         htmx.process(answered);
         tellTimes(answered);
       } else {
@@ -131,7 +135,11 @@ function refused(item, text, again, file, key, blob) {
   button.type = "button";
   button.className = "second";
   button.textContent = texts.again;
-  button.addEventListener("click", () => { waiting.push({ file, item, key, blob }); next(); });
+  button.addEventListener("click", () => {
+    item.focus(); // the button goes
+    waiting.push({ file, item, key, blob });
+    next();
+  });
   answer.append(button);
 }
 

@@ -3,7 +3,8 @@
 import datetime as dt
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from closedloop.logs import configure_logs
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import Stores, open_stores
 
+LINE_EVERY = 5.0  # s between two lines of progress
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -58,8 +60,23 @@ def say(as_json: bool, body: dict[str, Any], text: str) -> None:
 
 @contextmanager
 def bar(as_json: bool, title: str) -> Iterator[Any]:
-    """A progress bar on stderr; yields a function (done, of)."""
+    """A progress bar on stderr, or a line from time to time where that is a file; yields a function (done, of)."""
+    if not as_json and not err.is_terminal:
+        yield _lines(title)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _lines(title: str) -> Callable[[int, int], None]:
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if done == total or time.monotonic() - told > LINE_EVERY:
+            told = time.monotonic()
+            err.print(f"{title}: {done} of {total}", markup=False)
+
+    return tell

@@ -28,6 +28,7 @@ from closedloop.storage.objects import Objects
 FREE_BYTES = 2**30
 WIDE = 200  # characters a line
 PATIENCE = 300.0  # s until a part that is not ready is named as one that will not be
+SILENCE = 15.0  # s after which it is said what is waited for
 Say = Callable[[str], None]
 
 
@@ -90,17 +91,22 @@ def wait_until_ready(every: Sequence[Part], stores: Stores, ending: threading.Ev
     began = time.monotonic()
     waiting = {part.name: part for part in every}
     said = "is not up"
+    told = began
     while waiting and not ending.is_set():
         for part in list(waiting.values()):
             fault = _fault(part, stores)
             if fault is None:
                 del waiting[part.name]
-                took = time.monotonic() - began
+                told = time.monotonic()
                 slow = " (the first start of Label Studio takes about a minute)" if "labelstudio" in waiting else ""
                 if waiting:
-                    say(f"[green]✓[/] {part.name} after {took:.0f} s; waiting for {', '.join(waiting)}{slow}")
+                    say(f"[green]✓[/] {part.name} after {told - began:.0f} s; waiting for {', '.join(waiting)}{slow}")
             else:
                 said = fault
+        if waiting and time.monotonic() - told > SILENCE:
+            told = time.monotonic()
+            at_it = "; Label Studio is making its database" if "labelstudio" in waiting else ""
+            say(f"… after {told - began:.0f} s still waiting for {', '.join(waiting)}{at_it}")
         if waiting and time.monotonic() - began > PATIENCE:
             name = next(iter(waiting))
             raise CannotStart(
