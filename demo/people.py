@@ -113,6 +113,15 @@ def logged_in(url: str, token: str, patience: float = 0) -> Patient:
     return Patient(patience, base_url=url, headers={"Authorization": f"Token {token}"})
 
 
+def label_studio_projects(http: Any) -> Iterator[dict[str, Any]]:
+    """Every project of a Label Studio that `http` is logged in to, which gives a hundred at once at most."""
+    page: int | None = 1
+    while page:
+        said = http.get("/api/projects", params={"page_size": 100, "page": page}).json()
+        yield from said["results"]
+        page = page + 1 if said["next"] else None
+
+
 class Annotators:
     """Answer Label Studio's open tasks through its own API, the oldest first, with some mistakes."""
 
@@ -127,9 +136,10 @@ class Annotators:
     def queues(self) -> dict[str, int]:
         """Label Studio's project numbers by queue, once all four are there."""
         while len(self._queues) < 4:
-            found = self._http.get("/api/projects", params={"page_size": 100}).json()["results"]
             self._queues = {
-                p["title"].split(" / ")[1]: p["id"] for p in found if p["title"].startswith(f"{self._project} / ")
+                p["title"].split(" / ")[1]: p["id"]
+                for p in label_studio_projects(self._http)
+                if p["title"].startswith(f"{self._project} / ")
             }
             time.sleep(0.5)
         return self._queues

@@ -16,6 +16,7 @@ from PIL import Image
 from closedloop import removal
 from closedloop.tasks import MODEL_VERSION
 from demo.installation import live_release
+from demo.people import label_studio_projects
 from tests.integration.stack import Loop, choice, now, wait_for
 
 QUEUES = ("random_sample", "low_confidence", "user_feedback", "user_label")
@@ -50,8 +51,7 @@ def pets(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_four_projects_with_their_storages(loop: Loop, pets: str) -> None:
-    found = loop.ls.get("/api/projects", params={"page_size": 500}).json()["results"]
-    titles = Counter(one["title"] for one in found)
+    titles = Counter(one["title"] for one in label_studio_projects(loop.ls))
     for project in ("food11", pets):
         for queue in QUEUES:
             assert titles[f"{project} / {queue}"] == 1

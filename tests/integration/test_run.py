@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from demo.installation import CHECKOUT, CLOSEDLOOP, PARTS, Installation, free_ports
+from demo.people import label_studio_projects
 from tests.integration.stack import Loop, processes, wait_for
 
 Make = Callable[..., bytes]
@@ -130,11 +131,8 @@ def test_it_comes_back_and_ends_with_ctrl_c(loop: Loop, home: Path, begin: Calla
     assert ((home / "secrets.env").stat().st_mode & 0o777) == 0o600
     urls = dict(line.split("=", 1) for line in (home / "secrets.env").read_text().splitlines() if "_URL=" in line)
     token = {"Authorization": f"Token {secrets(home)['LABEL_STUDIO_API_KEY']}"}
-    shown = httpx.get(
-        f"{urls['LABEL_STUDIO_URL']}/api/projects?page_size=1000", headers=token, timeout=30, trust_env=False
-    )
-    assert shown.status_code == 200
-    assert any(p["title"] == "food11 / random_sample" for p in shown.json()["results"])
+    with httpx.Client(base_url=urls["LABEL_STUDIO_URL"], headers=token, timeout=30, trust_env=False) as studio:
+        assert any(p["title"] == "food11 / random_sample" for p in label_studio_projects(studio))
     pages = next(word for word in text.split() if word.startswith("http://127.0.0.1") and word.count("/") == 2)
     files = {"file": ("picture.png", picture(770_077), "image/png")}
     said = httpx.post(
