@@ -72,7 +72,8 @@ upgrade: ## Build the images of this checkout, migrate, and start them.
 env-example: install ## Write .env.example anew from the settings.
 	$(BIN)/python -c "from closedloop.settings import env_example; print(env_example(), end='')" >.env.example
 
-bench: install ## Measure the pages at 100,000 pictures; and accuracy: make bench FOLDER=path (one sub-folder per class).
+bench: install ## Measure the gate's errors and the pages at 100,000 pictures; and accuracy: make bench FOLDER=path (one sub-folder per class).
+	@$(BIN)/python -m bench.gate --into docs/gate.md
 	@$(BIN)/python -m bench.pages
 	@if [ -n "$(FOLDER)" ]; then exec $(BIN)/python -m bench.accuracy "$(FOLDER)"; fi
 

@@ -239,7 +239,12 @@ class _Writer:
             ]
             former = _release(number - 1) if number > 1 else None
             candidate, baseline = ([self.chance.random() < share for _ in range(400)] for share in (0.93, 0.85))
-            verdict = gate.judge(candidate, baseline, former, "random sample and imports")
+            basis = "random sample and imports"
+            verdict = (
+                gate.judge(candidate, baseline, former, self.project.gate, basis=basis)
+                if former
+                else gate.judge_first(candidate, baseline, basis)
+            )
             low, high = wilson_interval(sum(candidate), len(candidate))
             self.rows[tables.releases].append(
                 {

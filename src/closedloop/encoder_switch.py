@@ -84,11 +84,11 @@ def _candidate(
         old = vectors_of(stores, project.id, ids, former.digest, lambda: encoders.load(former.name), progress)
     except EncoderUnavailable as error:  # its weights are lost: there is nothing to compare with but the obvious
         commonest = training.commonest_class_right(labels, groups).tolist()
-        verdict = gate.judge(right, commonest, None, f"the former encoder is lost: {error}")
+        verdict = gate.judge_first(right, commonest, f"the former encoder is lost: {error}")
     else:
         before, _, _ = training.fit_dataset(project, dataset, old)
         said = (before.out_of_fold.argmax(axis=1) == labels).tolist()
-        verdict = gate.judge(right, said, former.name, "both encoders' heads on the same folds")
+        verdict = gate.judge_switch(right, said, former.name, "both encoders' heads on the same folds")
     if not verdict.passed:
         raise EncoderNotSwitched(current=former.name, name=chosen.name, reason=f"{project.id} was {verdict.reason}")
     card = training.write(stores, project, CLASSIFIER, number, dataset, chosen, after, labels, verdict, clock())

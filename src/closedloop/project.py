@@ -69,6 +69,14 @@ class Train(_Part):
     cron: Cron = "* * * * *"
 
 
+class Gate(_Part):
+    """When a candidate goes live: surely enough better than the live release, or surely not worse by a margin."""
+
+    policy: Literal["better", "not_worse"] = "better"
+    probability_better: float = Field(0.9, ge=0.5, lt=1)
+    margin: float = Field(0.02, ge=0, le=0.5)  # of accuracy
+
+
 class Project(_Part):
     """One project. Only id, title, kind and classes have no default."""
 
@@ -82,6 +90,7 @@ class Project(_Part):
     random_sample: RandomSample = RandomSample()  # type: ignore[call-arg]
     sync: Sync = Sync()
     train: Train = Train()  # type: ignore[call-arg]
+    gate: Gate = Gate()  # type: ignore[call-arg]
 
     @field_validator("id")
     @classmethod

@@ -141,12 +141,14 @@ def against_live(
     if live is None or current is None:
         among, basis = _comparable(np.ones(len(labels), dtype=bool), fair)
         commonest = commonest_class_right(labels, groups)
-        return gate.judge(right[among].tolist(), commonest[among].tolist(), None, basis + why)
+        return gate.judge_first(right[among].tolist(), commonest[among].tolist(), basis + why)
     seen = np.isin(groups, groups[[item.image_id in learnt for item in dataset.items]])
     among, basis = _comparable(~seen, fair)
     numbers = np.array([project.classes.index(name) for name in current.classes])
     said = numbers[current.head.logits(vectors[among]).argmax(axis=1)] if among.any() else np.empty(0, dtype=int)
-    return gate.judge(right[among].tolist(), (said == labels[among]).tolist(), live["id"], basis)
+    with stores.db.read() as tx:
+        former = [gate.Look(*look) for look in registry.looks(tx, project.id, head, live["id"], dataset.id)]
+    return gate.judge(right[among].tolist(), (said == labels[among]).tolist(), live["id"], project.gate, former, basis)
 
 
 def _comparable(open_to: np.ndarray, fair: np.ndarray) -> tuple[np.ndarray, str]:

@@ -72,5 +72,23 @@ def earlier_release(tx: sa.Connection, project_id: str, head: str, number: int, 
     return tx.execute(query).mappings().first()
 
 
+def looks(tx: sa.Connection, project_id: str, head: str, live: str, but: str) -> list[tuple[int, int]]:
+    """(discordant answers, how many had to be won) of the candidates that were judged against a release, oldest first.
+
+    One for each dataset: to judge the same answers again, as for dataset `but`, is no new look.
+    """
+    query = (
+        sa.select(releases.c.dataset_id, releases.c.card)
+        .where(_of(project_id, head), releases.c.card["gate"]["against"].as_string() == live)
+        .order_by(releases.c.number)
+    )
+    judged = {row.dataset_id: row.card["gate"] for row in tx.execute(query) if row.dataset_id != but}
+    return [
+        (one["only_candidate_right"] + one["only_baseline_right"], one["needed"])
+        for one in judged.values()
+        if one.get("needed") is not None
+    ]
+
+
 def _of(project_id: str, head: str) -> sa.ColumnElement[bool]:
     return sa.and_(releases.c.project_id == project_id, releases.c.head == head)
