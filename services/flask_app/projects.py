@@ -29,6 +29,9 @@ FIELDS = {
     "sync_cron": ("sync", "cron"),
     "train_at_least_new": ("train", "at_least_new"),
     "train_cron": ("train", "cron"),
+    "gate_policy": ("gate", "policy"),
+    "gate_probability": ("gate", "probability_better"),
+    "gate_margin": ("gate", "margin"),
     "prompts": ("prompts",),
 }
 

@@ -29,6 +29,7 @@ classes: [round, square]
 random_sample: {{share: 0.5, at_least: 12, cron: {NEVER}}}
 sync: {{cron: {NEVER}}}
 train: {{at_least_new: 100000}}
+gate: {{policy: not_worse, margin: 0.5}}
 """)
 LONG_AGO = dt.timedelta(days=40)
 

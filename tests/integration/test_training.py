@@ -12,7 +12,7 @@ from closedloop import datasets, embedding, installations, releases, training
 from closedloop.errors import LeaseLost, LeaseTaken, NothingToRollBack, ReleaseChanged, TooFewAnswers
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
-from closedloop.project import CLASSIFIER
+from closedloop.project import CLASSIFIER, Gate, Project
 from closedloop.storage import answers, installation, pictures, registry
 from tests.conftest import START
 
@@ -54,6 +54,11 @@ def answered(stores, project, clock):
                 answers.add_import(tx, {**of, "label": label, "at": clock()})
 
     return add
+
+
+def lenient(project: Project) -> Project:
+    """The project, releasing all that is not clearly worse."""
+    return project.model_copy(update={"gate": Gate(policy="not_worse", margin=0.5)})
 
 
 def live(stores) -> str | None:
@@ -137,8 +142,31 @@ def test_new_answers_are_counted_since_the_last_judged_dataset(stores, project, 
     assert datasets.count_new(stores, project, CLASSIFIER) == 7
 
 
+def test_every_dataset_that_is_judged_against_the_live_release_is_one_more_look(stores, project, clock, answered):
+    answered(60)
+    training.train(stores, project, clock)
+    looked = []
+    for _ in range(3):
+        answered(20, noise=0.2)
+        for _ in range(2):  # the same answers again are no new look
+            made = training.train(stores, project, clock)
+            looked.append((made.passed, made.card["gate"]["look"]))
+    assert looked == [(False, 1), (False, 1), (False, 2), (False, 2), (False, 3), (False, 3)]
+
+
+def test_a_project_that_wants_the_newest_answers_learnt_gets_what_is_not_worse(stores, project, clock, answered):
+    answered(60, noise=0.1)
+    training.train(stores, project, clock)
+    answered(40, noise=0.1)
+    refused = training.train(stores, project, clock)
+    assert (refused.passed, refused.card["gate"]["difference"]) == (False, 0.0)  # as good is not better
+    made = training.train(stores, lenient(project), clock)
+    assert made.passed
+    assert made.reason.startswith("not worse")
+
+
 def test_rollback_goes_back_one_release_at_a_time(stores, project, clock, answered):
-    made = []
+    project, made = lenient(project), []
     for _ in range(3):
         answered(40, noise=0.1)
         made.append(training.train(stores, project, clock))
