@@ -70,7 +70,8 @@ function tellKeys() {
 
 document.addEventListener("keydown", (event) => {
   if (!keysOn.checked || event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
-  if (event.target.closest("input, select, textarea, [contenteditable]")) return;
+  // Until the browser has drawn again, the focus is still in the list of the keys that was just closed.
+  if (!keys.contains(event.target) && event.target.closest("input, select, textarea, [contenteditable]")) return;
   if (event.key === "?") {
     tellKeys();
     event.preventDefault();
