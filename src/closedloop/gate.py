@@ -66,7 +66,7 @@ def judge(
         only_baseline_right=lost,
         probability_better=float(1 - special.betainc(1 + won, 1 + lost, 0.5)),
         error=pass_probability(len(ours), (won + lost) / max(1, len(ours)), -WORSE_BY, strict=first),
-        reason=("not worse: " if passed and not first else "better: " if passed else "refused: ") + numbers,
+        reason=("refused: " if not passed else "better: " if won > lost else "not worse: ") + numbers,
     )
 
 
