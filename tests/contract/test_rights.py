@@ -95,6 +95,13 @@ def browser(web: Service) -> Iterator[Callable[[], Browser]]:
         one.http.close()
 
 
+@pytest.fixture(autouse=True)
+def not_counted(backend: Backend) -> None:
+    """No test is refused for what the tests before it tried."""
+    with backend.stores.db.write() as tx:
+        tx.execute(tables.rates.delete())
+
+
 @pytest.fixture(scope="module")
 def people(web: Service, backend: Backend) -> dict[str, str]:
     """Who there is: a viewer and an owner of birds, an owner of pets, the owner of everything; nobody else."""

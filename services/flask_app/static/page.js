@@ -29,6 +29,10 @@ document.body.addEventListener("htmx:sendError", (event) => {
   trouble.replaceChildren(Object.assign(document.createElement("p"), { className: "error", role: "alert", textContent: trouble.dataset.unreachable }));
 });
 
+// A phone's bar scrolls: it shows the page that one is on.
+const here = document.querySelector("nav [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft + here.offsetWidth / 2 - here.parentElement.offsetLeft - here.parentElement.clientWidth / 2;
+
 // A table that is wider than its card scrolls in it, by the keyboard too.
 const fits = new ResizeObserver((entries) => {
   for (const { target } of entries) {
@@ -70,7 +74,8 @@ function tellKeys() {
 
 document.addEventListener("keydown", (event) => {
   if (!keysOn.checked || event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
-  if (event.target.closest("input, select, textarea, [contenteditable]")) return;
+  // Until the browser has drawn again, the focus is still in the list of the keys that was just closed.
+  if (!keys.contains(event.target) && event.target.closest("input, select, textarea, [contenteditable]")) return;
   if (event.key === "?") {
     tellKeys();
     event.preventDefault();
