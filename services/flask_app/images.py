@@ -19,6 +19,7 @@ from closedloop.errors import BadRequest, StoreAway, UnknownPicture
 from closedloop.project import Project
 from closedloop.storage import Stores, pictures
 from flask_app import context, rights
+from flask_app.texts import fault_text
 
 pages = Blueprint("images", __name__)
 
@@ -227,7 +228,7 @@ def _asked(project: Project) -> _Query:
     try:
         asked = _Query.model_validate(given)
     except ValidationError as error:
-        faults = {str(fault["loc"][0]): str(fault["msg"]) for fault in error.errors()}
+        faults = {str(fault["loc"][0]): fault_text(fault) for fault in error.errors()}
         raise _Faults(faults) from None
     for name, known in (
         ("label", project.classes),
@@ -237,7 +238,7 @@ def _asked(project: Project) -> _Query:
     ):
         value = getattr(asked, name)
         if value is not None and value not in known:
-            faults[name] = f"there is no {value[:100]}"
+            faults[name] = f"There is no {value[:100]}."
     if faults:
         raise _Faults(faults)
     return asked

@@ -13,6 +13,7 @@ from closedloop.accounts import OWNER, ROLES, VIEWER, VISITOR
 from closedloop.errors import BadRequest, ClassesChanged, NoSuchAccount, NotAllowed, ProjectExists
 from closedloop.project import Project
 from flask_app import context, rights
+from flask_app.texts import fault_text, text
 
 pages = Blueprint("projects", __name__)
 
@@ -87,6 +88,9 @@ def change(project_id: str) -> AnyResponse | tuple[str, int]:
             return redirect(url_for(".settings", project_id=project_id, saved=1), 303)
         except ClassesChanged as error:
             faults = {"classes": str(error)}
+    elif lost := [name for name in former.classes if name not in typed["classes"].splitlines()]:
+        faults = {**faults, "classes": text("settings.lost", classes=", ".join(lost))}
+        faults.pop("prompts", None)  # those of the classes that are missing
     return _form(former, typed, faults), 422
 
 
@@ -213,7 +217,7 @@ def _parsed(typed: dict[str, str]) -> tuple[Project | None, dict[str, str]]:
     except ValidationError as error:
         for fault in error.errors():
             field = _field(fault["loc"], fault["msg"])
-            faults.setdefault(field, fault["msg"].removeprefix("Value error, "))
+            faults.setdefault(field, fault_text(fault))
         return None, faults
     return project, faults
 

@@ -24,3 +24,11 @@ def error_text(code: str, otherwise: str, /, **details: Any) -> str:
     """What a page says about an error: the text that stands under its code, else the error's own message."""
     known = catalogue().get(f"errors.{code}")
     return known.format(**details) if known else otherwise
+
+
+def fault_text(fault: Any) -> str:
+    """What a form says beside a field about one of pydantic's errors: our text for its type, else its own message."""
+    known = catalogue().get(f"faults.{fault['type']}")
+    bounds = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in fault.get("ctx", {}).items()}
+    said = known.format(**bounds) if known else str(fault["msg"]).removeprefix("Value error, ")
+    return f"{said[:1].upper()}{said[1:]}"

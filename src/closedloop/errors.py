@@ -363,7 +363,9 @@ class ImportedOtherwise(ClosedloopError):
 
 
 class TooFewAnswers(ClosedloopError):
-    """{project} has {have} usable answers of {classes} classes; training needs at least {need} answers of 2 classes."""
+    """{project} has {have} usable answers of {classes} classes, about {different} clearly different pictures; training
+    needs at least {need} answers of 2 classes, about 2 pictures that differ.
+    """
 
     code = "too_few_answers"
     status = 422

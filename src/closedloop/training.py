@@ -104,7 +104,9 @@ def check_enough(project: Project, dataset: Dataset) -> None:
     classes = len({item.label for item in dataset.items})
     different = len(np.unique(datasets.near_identical_groups([item.phash for item in dataset.items])))
     if len(dataset.items) < LEAST_ANSWERS or min(classes, different) < 2:
-        raise TooFewAnswers(project=project.id, have=len(dataset.items), classes=classes, need=LEAST_ANSWERS)
+        raise TooFewAnswers(
+            project=project.id, have=len(dataset.items), classes=classes, different=different, need=LEAST_ANSWERS
+        )
 
 
 def fit_dataset(project: Project, dataset: Dataset, vectors: np.ndarray) -> tuple[Fitted, np.ndarray, np.ndarray]:

@@ -388,8 +388,8 @@ SINGLE = {
     "queue": Filter(queue=queues.RANDOM_SAMPLE),
 }
 CASES = [
-    *((name, order) for name in ("everything", "a class") for order in ORDERS),
-    *((name, NEWEST) for name in SINGLE if name not in ("everything", "a class")),
+    *((name, order) for name in ("everything", "a class", "flagged") for order in ORDERS),
+    *((name, NEWEST) for name in SINGLE if name not in ("everything", "a class", "flagged")),
 ]
 
 
@@ -420,9 +420,9 @@ def many(database: Database, pets: Project) -> Database:
     return database
 
 
-def plan(database: Database, chosen: Filter, order: str, key: str | None, backwards: bool) -> str:
+def plan(database: Database, chosen: Filter, order: str, key: str | None, backwards: bool, rare: str = "") -> str:
     """How the database would find a page, as it says it."""
-    statement = rows.query("pets", chosen, order, key, backwards, 49)
+    statement = rows.query("pets", chosen, order, key, backwards, 49, rare)
     written = str(statement.compile(database.engine, compile_kwargs={"literal_binds": True}))
     with database.read() as tx:
         if database.is_sqlite:
@@ -446,6 +446,34 @@ def test_every_page_comes_in_order_out_of_an_index(many: Database) -> None:
                 where = "first page" if key is None else "before a key" if backwards else "after a key"
                 faults.append(f"{name}, {order}, {where}:\n{told}")
     assert not faults, "\n\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "order", "index"),
+    [
+        (Filter(at_least=0.2, at_most=0.2001), NEWEST, "ix_catalogue_confidence"),
+        (Filter(at_least=0.2, at_most=0.2001, label="cat"), NEWEST, "ix_catalogue_label_confidence"),
+        (Filter(since=START, until=START + dt.timedelta(hours=5)), "least-sure", "ix_catalogue_arrived"),
+    ],
+)
+def test_what_few_pictures_have_is_found_by_it(many: Database, chosen: Filter, order: str, index: str) -> None:
+    """However many others there are: a list that is sorted otherwise would be read to its end."""
+    with many.read() as tx:
+        assert rows._rare(tx, "pets", chosen, order) == rows.RANGE
+        assert rows._rare(tx, "pets", Filter(at_least=0.1, since=START), order) == ""
+        found = rows.page(tx, "pets", chosen, order, None, False, 5000)
+    if many.is_sqlite:  # Postgres knows how many there are, and chooses by itself
+        assert f"USING INDEX {index} (" in plan(many, chosen, order, None, False, rows.RANGE)
+    every = rows.query("pets", Filter(), order, None, False, 5000)
+    with many.read() as tx:
+        rest = [
+            row["image_id"]
+            for row in tx.execute(every).mappings()
+            if (chosen.at_least or 0) <= row["confidence"] <= (chosen.at_most or 1)
+            and row["arrived_at"] < (chosen.until or row["arrived_at"] + dt.timedelta(1))
+            and row["label"] in (chosen.label or row["label"],)
+        ]
+    assert [row["image_id"] for row in found] == rest != []
 
 
 PILING_UP = {"images", "predictions", "feedback", "inclusions", "tasks", "annotations", "dataset_items", "catalogue"}

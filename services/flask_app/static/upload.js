@@ -130,17 +130,24 @@ function send(blob, item, key, file) {
 
 function refused(item, text, again, file, key, blob) {
   const answer = say(item, `${file.name || ""}${file.name ? ": " : ""}${text}`, true);
-  if (!again) return;
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "second";
-  button.textContent = texts.again;
-  button.addEventListener("click", () => {
+  item.classList.remove("travelling");
+  const buttons = document.createElement("div");
+  buttons.className = "row";
+  const add = (name, deed) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "second", textContent: name });
+    button.addEventListener("click", deed);
+    buttons.append(button);
+  };
+  if (again) add(texts.again, () => {
     item.focus(); // the button goes
     waiting.push({ file, item, key, blob });
     next();
   });
-  answer.append(button);
+  add(texts.close, () => {
+    item.remove();
+    document.getElementById("file").focus();
+  });
+  answer.append(buttons);
 }
 
 const file = document.getElementById("file");

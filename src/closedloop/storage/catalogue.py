@@ -1,7 +1,8 @@
 """The rows that the list of pictures is made of, and the queries of its pages."""
 
 import datetime as dt
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ from closedloop.storage.tables import catalogue, images, tasks
 
 NEWEST, OLDEST, LEAST_SURE, SUREST = "newest", "oldest", "least-sure", "surest"
 ORDERS = (NEWEST, OLDEST, LEAST_SURE, SUREST)
-RARE = 1000
+RARE = 1000  # pictures; to sort so few costs less than to look for them in the order of the list
+QUEUE, RANGE = "queue", "range"  # what may be rare: to be asked about in a queue; a confidence, or a date
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ def missing(tx: sa.Connection, limit: int) -> list[tuple[str, str]]:
 
 
 def query(
-    project_id: str, chosen: Filter, order: str, key: str | None, backwards: bool, limit: int, rare: bool = False
+    project_id: str, chosen: Filter, order: str, key: str | None, backwards: bool, limit: int, rare: str = ""
 ) -> sa.Select[tuple[Any, ...]]:
-    """The statement of one page; `rare`: the queue has few pictures, which are sorted.
+    """The statement of one page; `rare` (QUEUE, RANGE): what few pictures have, which are found by it and sorted.
 
     Raises BadRequest for an order or a key that is none.
     """
@@ -81,16 +83,9 @@ def query(
     if not by_time:
         statement = statement.where(catalogue.c.confidence.is_not(None))
     # The index that sorts finds the page's few rows first; one of the other column would find all and sort them.
-    sure = Unindexed(catalogue.c.confidence) if by_time else catalogue.c.confidence
-    moment = catalogue.c.arrived_at if by_time else Unindexed(catalogue.c.arrived_at)
-    if chosen.at_least is not None:
-        statement = statement.where(sure >= chosen.at_least)
-    if chosen.at_most is not None:
-        statement = statement.where(sure <= chosen.at_most)
-    if chosen.since is not None:
-        statement = statement.where(moment >= chosen.since)
-    if chosen.until is not None:
-        statement = statement.where(moment < chosen.until)
+    found_by = value if rare != RANGE else catalogue.c.confidence if by_time else catalogue.c.arrived_at
+    for column, conditions in _ranges(chosen):
+        statement = statement.where(*conditions(column if column is found_by else Unindexed(column)))
     if chosen.queue is not None:
         asked = (
             (tasks.c.project_id == catalogue.c.project_id)
@@ -113,14 +108,40 @@ def page(
     tx: sa.Connection, project_id: str, chosen: Filter, order: str, key: str | None, backwards: bool, limit: int
 ) -> list[sa.RowMapping]:
     """The rows of one page, nearest to the key first."""
-    rare = chosen.queue is not None and _is_rare(tx, project_id, chosen.queue)
+    rare = _rare(tx, project_id, chosen, order)
     return list(tx.execute(query(project_id, chosen, order, key, backwards, limit, rare)).mappings())
 
 
-def _is_rare(tx: sa.Connection, project_id: str, queue: str) -> bool:
-    """Whether a queue has asked about so few pictures that sorting them costs less than looking for them."""
-    some = sa.select(tasks.c.id).where(tasks.c.project_id == project_id, tasks.c.queue == queue).limit(RARE)
-    return tx.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one() < RARE
+def _rare(tx: sa.Connection, project_id: str, chosen: Filter, order: str) -> str:
+    """What few pictures have of what is asked for, if anything."""
+    if chosen.queue is not None and _is_few(
+        tx, sa.select(tasks.c.id).where(tasks.c.project_id == project_id, tasks.c.queue == chosen.queue)
+    ):
+        return QUEUE
+    other = catalogue.c.confidence if order in (NEWEST, OLDEST) else catalogue.c.arrived_at
+    for column, conditions in _ranges(chosen):
+        if column is other and _is_few(
+            tx, sa.select(column).where(catalogue.c.project_id == project_id, *conditions(column))
+        ):
+            return RANGE
+    return ""
+
+
+def _is_few(tx: sa.Connection, found: sa.Select[Any]) -> bool:
+    return tx.execute(sa.select(sa.func.count()).select_from(found.limit(RARE).subquery())).scalar_one() < RARE
+
+
+def _ranges(chosen: Filter) -> list[tuple[sa.Column[Any], Callable[[Any], list[sa.ColumnElement[bool]]]]]:
+    """The columns of which a filter chooses a range, each with the conditions that this makes for a form of it."""
+    bounds = (
+        (catalogue.c.confidence, ((operator.ge, chosen.at_least), (operator.le, chosen.at_most))),
+        (catalogue.c.arrived_at, ((operator.ge, chosen.since), (operator.lt, chosen.until))),
+    )
+    return [
+        (column, lambda form, ends=ends: [compare(form, end) for compare, end in ends if end is not None])
+        for column, ends in bounds
+        if any(end is not None for _, end in ends)
+    ]
 
 
 def key_of(row: sa.RowMapping, order: str) -> str:

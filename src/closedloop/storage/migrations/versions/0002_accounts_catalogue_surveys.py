@@ -141,6 +141,9 @@ def upgrade() -> None:
             "ix_catalogue_flagged_arrived", ["project_id", "flagged", "arrived_at", "image_id"], unique=False
         )
         batch_op.create_index(
+            "ix_catalogue_flagged_confidence", ["project_id", "flagged", "confidence", "image_id"], unique=False
+        )
+        batch_op.create_index(
             "ix_catalogue_label_answer_arrived",
             ["project_id", "label", "answer", "arrived_at", "image_id"],
             unique=False,
