@@ -88,8 +88,8 @@ def change(project_id: str) -> AnyResponse | tuple[str, int]:
             return redirect(url_for(".settings", project_id=project_id, saved=1), 303)
         except ClassesChanged as error:
             faults = {"classes": str(error)}
-    elif lost := [name for name in former.classes if name not in typed["classes"].splitlines()]:
-        faults = {**faults, "classes": text("settings.lost", classes=", ".join(lost))}
+    elif lost := set(former.classes) - {line.strip() for line in typed["classes"].splitlines()}:
+        faults = {**faults, "classes": text("settings.lost", classes=", ".join(sorted(lost)))}
         faults.pop("prompts", None)  # those of the classes that are missing
     return _form(former, typed, faults), 422
 

@@ -127,7 +127,7 @@ class Project(_Part):
     def check_label(self, label: str) -> str:
         """The label, if it is a class of this project; raises UnknownClass."""
         if label not in self.classes:
-            few = [*self.classes[:NAMED], *("…" for _ in self.classes[NAMED : NAMED + 1])]
+            few = self.classes if len(self.classes) <= NAMED else (*self.classes[:NAMED], "…")
             raise UnknownClass(label=label[:100], project=self.id, classes=", ".join(few))
         return label
 

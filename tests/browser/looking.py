@@ -1,8 +1,5 @@
 """What the browser tests do with any page: sign in, watch it for faults, measure it."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
@@ -37,11 +34,3 @@ def width_and_window(page: Page) -> tuple[int, int]:
     """How wide the page is, and its window (px): wider scrolls sideways."""
     width, window = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     return width, window
-
-
-def until(came: Callable[[], bool]) -> None:
-    """Wait for what no page shows; fails after 20 s."""
-    began = time.monotonic()
-    while not came():
-        assert time.monotonic() - began < 20
-        time.sleep(0.1)

@@ -17,8 +17,9 @@ from closedloop.storage.tables import surveys
 from demo.installation import live_release
 from demo.people import Visitor
 from tests.browser.conftest import owner_login
-from tests.browser.looking import sign_in, until, wide_alone
+from tests.browser.looking import sign_in, wide_alone
 from tests.browser.shapes import now, pictures
+from tests.waiting import wait_for
 
 QUEUES = {
     "Random sample": "random_sample",
@@ -186,7 +187,7 @@ def test_rolling_back_wants_a_word_and_then_the_earlier_release_answers(dashboar
     expect(judged(dashboard).get_by_role("row").filter(has=name).locator(".badge")).to_have_text("live")
     after = {one["release"]: one["state"] for one in installation.command("releases", shapes.id)["releases"]}
     assert after == {**before, live: "retired", earlier: "live"}
-    until(lambda: live_release(installation, shapes.id) == earlier)
+    wait_for(lambda: live_release(installation, shapes.id) == earlier, 20, "the rollback")
 
 
 def test_a_fresh_project_says_of_each_part_what_is_missing(owner, add_project: Callable, size):

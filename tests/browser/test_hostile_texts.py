@@ -299,7 +299,7 @@ def test_what_stands_in_an_address_is_text(safe, shapes):
         go(safe, f"/p/{shapes.id}/images?label={typed}&order={typed}")
         for field in ("label", "order"):
             beside = safe.locator(f"form.filter [name={field}]").get_attribute("aria-describedby")
-            expect(safe.locator(f"[id='{beside}']")).to_have_text(f"there is no {text}")
+            expect(safe.locator(f"[id='{beside}']")).to_have_text(f"There is no {text}.")
         go(safe, f"/p/{quote(text.replace('/', '|'), safe='')}/")
         expect(safe.get_by_role("alert")).to_contain_text("There is no")
 

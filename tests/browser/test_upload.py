@@ -417,6 +417,20 @@ def test_the_focus_is_not_lost_with_a_button_that_goes(page, files, button):
 
 
 @wide_alone
+def test_a_button_works_from_the_moment_it_is_there(page, files):
+    item = send(page, next(files))
+    page.evaluate("""() => document.body.addEventListener("htmx:afterSwap", () => setTimeout(() =>
+        [...document.querySelectorAll("button")].find((one) => one.textContent.trim() === "Undo").click()),
+        {once: true})""")
+    address = page.url
+    item.get_by_label("What is it really?").select_option("round")
+    item.get_by_role("button", name="Save").click()
+    expect(item.get_by_role("button", name="Save")).to_be_visible()
+    expect(item.get_by_text("You said")).to_have_count(0)
+    assert page.url == address  # not sent as if there were no JavaScript
+
+
+@wide_alone
 def test_the_focus_is_not_lost_with_trying_again(page, files):
     page.route("**/predict", lambda route: route.abort())
     page.set_input_files("#file", next(files))

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from closedloop.settings import Settings
 from closedloop.storage import Stores, open_stores, tables
 from demo.installation import free_ports
 from tests.conftest import KEY, SECRET, START, start_s3
+from tests.waiting import wait_for
 
 OWNER_PASSWORD = "a long test password"
 PETS = "{id: pets, title: 'Cat or dog?', kind: classification, classes: [cat, dog, owl]}"
@@ -182,21 +182,13 @@ def running(backend: Backend, module: str, port_setting: str, ready: str, **chan
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
-            wait_for(lambda: process.poll() is not None or _answers(client, ready), lambda: log.read_text())
+            wait_for(lambda: process.poll() is not None or _answers(client, ready), 60, lambda: log.read_text())
             assert process.poll() is None, log.read_text()
             yield Service(port, log, settings, client)
         assert process.poll() is None, f"{module} ended by itself:\n{log.read_text()}"
     finally:
         process.terminate()
         process.wait(timeout=20)
-
-
-def wait_for(condition: Callable[[], object], detail: Callable[[], str] = str, seconds: float = 60) -> None:
-    """Poll until it is so."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, f"waited {seconds} s in vain\n{detail()}"
-        time.sleep(0.05)
 
 
 def _answers(client: httpx.Client, path: str) -> bool:
@@ -217,7 +209,7 @@ def inference(backend: Backend) -> Iterator[Service]:
     with running(
         backend, "inference_api", "closedloop_inference_port", "/readyz", closedloop_inference_port=port
     ) as it:
-        wait_for(lambda: len(it.send("GET", "/v1/releases").json()["releases"]) == 2)
+        wait_for(lambda: len(it.send("GET", "/v1/releases").json()["releases"]) == 2, 60, "two releases")
         yield it
 
 

@@ -8,7 +8,8 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 
-from tests.contract.conftest import Service, read, request_bytes, wait_for
+from tests.contract.conftest import Service, read, request_bytes
+from tests.waiting import wait_for
 
 MAX_BODY = 16 * 2**20  # imported from the service, it would load torch into the tests
 # That a body which is no picture is refused is in no schema: what may be taken cannot be asked of it.
@@ -90,7 +91,7 @@ def test_a_body_that_is_cut_off_is_no_accident(inference: Service, jpeg: bytes) 
     for _ in range(3):
         with inference.connect() as connection:
             connection.sendall(request_bytes("POST", "/v1/embed", jpeg, Content_Length=len(jpeg) + 1_000))
-    wait_for(lambda: b"closedloop_waiting_requests 0.0" in inference.send("GET", "/metrics").body)
+    wait_for(lambda: b"closedloop_waiting_requests 0.0" in inference.send("GET", "/metrics").body, 60, "an empty queue")
 
 
 @pytest.mark.parametrize(

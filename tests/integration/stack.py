@@ -3,7 +3,7 @@
 import datetime as dt
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from closedloop.storage import Stores
 from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 from demo.installation import Installation
+from tests.waiting import wait_for
 
 FAR = '"0 3 1 1 *"'  # a schedule that does not come while a test runs
 
@@ -26,15 +27,6 @@ FAR = '"0 3 1 1 *"'  # a schedule that does not come while a test runs
 def now() -> dt.datetime:
     """This moment."""
     return dt.datetime.now(dt.UTC)
-
-
-def wait_for(true: Callable[[], Any], seconds: float, what: str, every: float = 0.2) -> Any:
-    """Wait until something is true and return it."""
-    end = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
-        time.sleep(every)
-    return value
 
 
 class StandIn:

@@ -27,7 +27,8 @@ from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 from demo.installation import CHECKOUT, free_ports
 from tests.conftest import KEY, SECRET, START
-from tests.integration.stack import Loop, StandIn, now, processes, wait_for
+from tests.integration.stack import Loop, StandIn, now, processes
+from tests.waiting import wait_for
 
 Make = Callable[..., bytes]
 

@@ -17,7 +17,8 @@ from closedloop import removal
 from closedloop.tasks import MODEL_VERSION
 from demo.installation import live_release
 from demo.people import label_studio_projects
-from tests.integration.stack import Loop, choice, now, wait_for
+from tests.integration.stack import Loop, choice, now
+from tests.waiting import wait_for
 
 QUEUES = ("random_sample", "low_confidence", "user_feedback", "user_label")
 COLOURS = {"cat": (200, 60, 60), "dog": (60, 200, 60), "owl": (60, 60, 200)}

@@ -14,7 +14,8 @@ import pytest
 
 from demo.installation import CHECKOUT, CLOSEDLOOP, PARTS, Installation, free_ports
 from demo.people import label_studio_projects
-from tests.integration.stack import Loop, processes, wait_for
+from tests.integration.stack import Loop, processes
+from tests.waiting import wait_for
 
 Make = Callable[..., bytes]
 COUNT = 6  # parts

@@ -3,7 +3,6 @@
 import datetime as dt
 import io
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from closedloop.storage import Stores, answers, pictures
 from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 from tests.conftest import START
+from tests.waiting import wait_for
 
 
 def jpeg(seed: int) -> bytes:
@@ -28,13 +28,6 @@ def jpeg(seed: int) -> bytes:
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize((64, 48)).save(buffer, "JPEG")
     return buffer.getvalue()
-
-
-def wait_for(condition, seconds: float = 20.0):
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +117,7 @@ def ready(one: Serving) -> bool:
 
 def test_the_first_start_chooses_an_encoder_and_records_it(stores, project, serve):
     one = serve(stores)
-    wait_for(lambda: ready(one))
+    wait_for(lambda: ready(one), 20, "readiness")
     chosen = installations.chosen_encoder(stores)
     assert (chosen.name, chosen.digest) == ("embedded", one.snapshot().encoder.digest)
     said = one.predict("pets", jpeg(1))
@@ -136,7 +129,7 @@ def test_the_first_start_chooses_an_encoder_and_records_it(stores, project, serv
 
 def test_a_new_release_and_a_rollback_are_followed_without_dropping_a_request(stores, project, serve, train, clock):
     one = serve(stores)
-    wait_for(lambda: ready(one))
+    wait_for(lambda: ready(one), 20, "readiness")
     faults: list[Exception] = []
     said: set[str | None] = set()
     over = threading.Event()
@@ -151,11 +144,11 @@ def test_a_new_release_and_a_rollback_are_followed_without_dropping_a_request(st
     asking = threading.Thread(target=ask)
     asking.start()
     first = train()
-    wait_for(lambda: served(one) == first)
+    wait_for(lambda: served(one) == first, 20, "the release")
     second = train()
-    wait_for(lambda: served(one) == second)
+    wait_for(lambda: served(one) == second, 20, "the release")
     releases.rollback(stores, "pets", CLASSIFIER, clock())
-    wait_for(lambda: served(one) == first)
+    wait_for(lambda: served(one) == first, 20, "the release")
     over.set()
     asking.join()
     assert not faults
@@ -167,9 +160,9 @@ def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(
     stores, project, serve, train, monkeypatch
 ):
     one = serve(stores)
-    wait_for(lambda: ready(one))
+    wait_for(lambda: ready(one), 20, "readiness")
     first = train()
-    wait_for(lambda: ready(one) and served(one) == first)
+    wait_for(lambda: ready(one) and served(one) == first, 20, "the release")
     put = stores.objects.put
 
     def spoil(key: str, data: bytes) -> None:
@@ -177,7 +170,7 @@ def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(
 
     monkeypatch.setattr(stores.objects, "put", spoil)
     train()
-    wait_for(lambda: one.snapshot().problems)
+    wait_for(lambda: one.snapshot().problems, 20, "a problem")
     assert "not what the manifest says" in one.snapshot().problems["pets"]
     assert served(one) == first
     assert one.describe()["releases"][0]["problem"]
@@ -185,13 +178,13 @@ def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(
 
 def test_it_starts_from_disk_with_records_and_store_away(stores, project, serve, train):
     one = serve(stores)
-    wait_for(lambda: ready(one))
+    wait_for(lambda: ready(one), 20, "readiness")
     release = train()
-    wait_for(lambda: ready(one) and served(one) == release)
+    wait_for(lambda: ready(one) and served(one) == release, 20, "the release")
     before = one.predict("pets", jpeg(2))
     gone = Stores(Database("sqlite:////nowhere/closedloop.db"), Objects("http://127.0.0.1:9", "no", "body"))
     again = serve(gone)
-    wait_for(lambda: ready(again))
+    wait_for(lambda: ready(again), 20, "readiness")
     assert again.predict("pets", jpeg(2)) == before
     assert any("cannot be followed" in notice for notice in again.describe()["notices"])
 
@@ -201,33 +194,33 @@ def test_weights_that_are_not_the_recorded_ones_are_not_used(stores, project, se
         wrong = installations.ChosenEncoder("embedded", "f" * 64, 1280, False, "", "")
         installations.choose_encoder(tx, wrong, START)
     one = serve(stores)
-    wait_for(lambda: one.away is not None)
+    wait_for(lambda: one.away is not None, 20, "a store that is away")
     with pytest.raises(EncoderUnavailable, match="not those that this installation was made with"):
         one.snapshot()
 
 
 def test_with_the_store_away_a_restart_still_serves_what_it_served(stores, project, serve, train, clock, tmp_path):
     one = serve(stores)
-    wait_for(lambda: ready(one))
+    wait_for(lambda: ready(one), 20, "readiness")
     first = train()
-    wait_for(lambda: served(one) == first)
+    wait_for(lambda: served(one) == first, 20, "the release")
     serve.stop()
     second = train()
     half = Stores(stores.db, Objects("http://127.0.0.1:9", "no", "body"))
     again = serve(half)
-    wait_for(lambda: ready(again))
+    wait_for(lambda: ready(again), 20, "readiness")
     assert again.snapshot().problems["pets"]
     assert served(again) == first
     last = serve(stores)
-    wait_for(lambda: ready(last) and served(last) == second)
+    wait_for(lambda: ready(last) and served(last) == second, 20, "the release")
 
 
 def test_a_torn_file_on_disk_is_fetched_again(stores, project, serve, train, tmp_path):
     one = serve(stores)
-    wait_for(lambda: ready(one))
+    wait_for(lambda: ready(one), 20, "readiness")
     release = train()
-    wait_for(lambda: served(one) == release)
+    wait_for(lambda: served(one) == release, 20, "the release")
     (tmp_path / "inference" / "releases" / "pets" / release / artefact.WEIGHTS).write_bytes(b"torn")
     again = serve(stores)
-    wait_for(lambda: ready(again))
+    wait_for(lambda: ready(again), 20, "readiness")
     assert served(again) == release

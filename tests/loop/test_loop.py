@@ -4,7 +4,6 @@ From outside only: HTTP, S3, Label Studio and the command line, on the stack as 
 """
 
 import json
-import time
 
 import httpx
 import pytest
@@ -12,6 +11,7 @@ import s3fs
 
 from demo.installation import CHECKOUT, Installation, live_release, training_runs
 from demo.people import Annotators, Visitor, digits, logged_in
+from tests.waiting import wait_for
 
 PICTURES, PATIENCE = 60, 90
 
@@ -25,15 +25,6 @@ def bucket(installation: Installation) -> s3fs.S3FileSystem:
         endpoint_url=own["S3_ENDPOINT_URL"],
         use_listings_cache=False,
     )
-
-
-def wait_for(condition, what: str):
-    began = time.monotonic()
-    while time.monotonic() - began < PATIENCE:
-        if found := condition():
-            return found
-        time.sleep(0.5)
-    pytest.fail(f"{what} did not happen within {PATIENCE} s")
 
 
 @pytest.mark.timeout(600)
@@ -65,17 +56,19 @@ def test_the_loop_turns_once(installation, bucket):
     def tasks(queue: str) -> list[str]:
         return [k for k in bucket.find(f"labelstudio/tasks/digits/{queue}") if k.endswith(".json")]
 
-    wait_for(lambda: len(tasks("low_confidence")) == PICTURES, "delivery")
-    wait_for(lambda: (len(tasks("user_feedback")), len(tasks("user_label"))) == (1, 1), "delivery of feedback")
+    wait_for(lambda: len(tasks("low_confidence")) == PICTURES, PATIENCE, "delivery")
+    wait_for(
+        lambda: (len(tasks("user_feedback")), len(tasks("user_label"))) == (1, 1), PATIENCE, "delivery of feedback"
+    )
     data = json.loads(bucket.cat_file(tasks("user_label")[0]))["data"]
     assert (data["image_id"], data["user_label"], data["queue"]) == (sent[1].image_id, sent[1].truth, "user_label")
-    wait_for(lambda: annotators.sizes()["low_confidence"][0] == PICTURES, "Label Studio's sync")
+    wait_for(lambda: annotators.sizes()["low_confidence"][0] == PICTURES, PATIENCE, "Label Studio's sync")
 
     # Annotators answer; what they said comes back, trains a release, and the gate lets it through.
     runs = training_runs(installation, "digits")
     assert annotators.answer(1000) >= PICTURES
-    wait_for(lambda: training_runs(installation, "digits") > runs, "training")
-    live = wait_for(lambda: live_release(installation, "digits"), "a release")
+    wait_for(lambda: training_runs(installation, "digits") > runs, PATIENCE, "training")
+    live = wait_for(lambda: live_release(installation, "digits"), PATIENCE, "a release")
 
     # The answers are better now, and each names its release.
     later = [visitor.send(*next(stream)) for _ in range(40)]
@@ -105,5 +98,9 @@ def test_the_loop_turns_once(installation, bucket):
     standing = installation.command("accuracy", "digits")["accuracy"]
     assert standing["all"]["pictures"] == len(later)
     installation.command("sample", "digits")
-    wait_for(lambda: annotators.answer(1000), "the random sample's tasks")
-    wait_for(lambda: installation.command("accuracy", "digits")["accuracy"]["all"]["sample"], "an estimate")
+
+    def estimate():
+        annotators.answer(1000)  # tasks come queue by queue
+        return installation.command("accuracy", "digits")["accuracy"]["all"]["sample"]
+
+    wait_for(estimate, PATIENCE, "an estimate from the random sample's answers")

@@ -1,13 +1,12 @@
 """What a stack holds, counted from outside and in its records, against what it has acknowledged."""
 
-import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from demo.people import Annotators, Visitor, author
 from tests.stack.crowd import PROJECT, SEED, Acknowledged, releases
 from tests.stack.stack import Stack
+from tests.waiting import wait_for
 
 
 def settled_contents(stack: Stack, taken: Acknowledged) -> dict[str, Any]:
@@ -18,9 +17,9 @@ def settled_contents(stack: Stack, taken: Acknowledged) -> dict[str, Any]:
         ill = [f"{name}: {one['seen']}" for name, one in findings.items() if not one["ok"]]
         return "; ".join(ill) or (None if findings["outbox"]["seen"].startswith("0 ") else findings["outbox"]["seen"])
 
-    eventually(lambda: waiting() is None, 120, lambda: f"the stack is not at rest: {waiting()}")
-    eventually(lambda: sum(asked(stack).values()) == rows(stack, "tasks"), 60, lambda: "tasks are not delivered")
-    eventually(
+    wait_for(lambda: waiting() is None, 120, lambda: f"the stack is not at rest: {waiting()}")
+    wait_for(lambda: sum(asked(stack).values()) == rows(stack, "tasks"), 60, lambda: "tasks are not delivered")
+    wait_for(
         lambda: rows(stack, "annotations") >= taken.answers,
         60,
         lambda: f"{taken.answers} answers were acknowledged, {rows(stack, 'annotations')} collected",
@@ -73,14 +72,6 @@ def kept(before: dict[str, Any], after: dict[str, Any]) -> None:
     for part, entries in before.items():
         lost = {key: (value, after[part].get(key)) for key, value in entries.items() if after[part].get(key) != value}
         assert not lost, f"{part} changed: {lost}"
-
-
-def eventually(true: Callable[[], bool], seconds: float, why: Callable[[], str]) -> None:
-    """Wait until something is true."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, why()
-        time.sleep(2)
 
 
 def rows(stack: Stack, table: str) -> int:

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tests.stack.counts import eventually
 from tests.stack.crowd import SEED, Crowd, releases
 from tests.stack.meanwhile import meanwhile
 from tests.stack.stack import Stack
+from tests.waiting import wait_for
 
 
 @contextlib.contextmanager
@@ -85,12 +85,10 @@ def check_fence(stack: Stack, crowd: Crowd) -> None:
     if '"event": "trained"' in stack.log(paused, since):
         stack.run("docker", "unpause", paused)
         raise AssertionError("the trainer was quicker than the pause: the test says nothing")
-    eventually(lambda: len(releases(stack)) > len(before), 120, lambda: "nobody took over")
+    wait_for(lambda: len(releases(stack)) > len(before), 120, lambda: "nobody took over")
     made = releases(stack)
     stack.run("docker", "unpause", paused)
-    eventually(
-        lambda: '"event": "lease lost"' in stack.log(paused, since), 60, lambda: stack.log(paused, since)[-2000:]
-    )
+    wait_for(lambda: '"event": "lease lost"' in stack.log(paused, since), 60, lambda: stack.log(paused, since)[-2000:])
     assert releases(stack) == made, "the paused trainer released after all"
 
 

@@ -140,6 +140,7 @@ function refused(item, text, again, file, key, blob) {
   };
   if (again) add(texts.again, () => {
     item.focus(); // the button goes
+    item.classList.add("travelling");
     waiting.push({ file, item, key, blob });
     next();
   });

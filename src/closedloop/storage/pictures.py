@@ -182,16 +182,14 @@ def feedback_on_image(tx: sa.Connection, project_id: str, image_id: str) -> tupl
 
 
 def add_embeddings(tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Keep embeddings that are not there yet, of pictures that were not removed meanwhile."""
-    kept = []
-    for project_id in {row["project_id"] for row in rows}:
-        ids = sorted(row["image_id"] for row in rows if row["project_id"] == project_id)
-        there = sa.select(images.c.id).where(
-            images.c.project_id == project_id, images.c.id.in_(ids), images.c.removed_at.is_(None)
-        )
-        alive = set(tx.execute(there.order_by(images.c.id).with_for_update(key_share=True)).scalars())
-        kept += [row for row in rows if row["project_id"] == project_id and row["image_id"] in alive]
-    return insert_new(tx, embeddings, kept)
+    """Keep embeddings (of one project) that are not there yet, but for those of pictures removed meanwhile."""
+    there = sa.select(images.c.id).where(
+        images.c.project_id == rows[0]["project_id"],
+        images.c.id.in_([row["image_id"] for row in rows]),
+        images.c.removed_at.is_(None),
+    )
+    alive = set(tx.execute(there.order_by(images.c.id).with_for_update(key_share=True)).scalars())
+    return insert_new(tx, embeddings, [row for row in rows if row["image_id"] in alive])
 
 
 def embeddings_of(tx: sa.Connection, project_id: str, encoder: str, ids: Iterable[str]) -> dict[str, bytes]:

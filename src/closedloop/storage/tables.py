@@ -170,7 +170,7 @@ leftovers = _table(  # of the tasks of removed pictures: what Label Studio and t
 outbox = _table(  # what was promised in a transaction and is still to be done outside it
     "outbox",
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("kind", sa.String(16), nullable=False),  # predict | deliver | tidy
+    sa.Column("kind", sa.String(16), nullable=False),  # predict | deliver | tidy | remove | track
     sa.Column("ref", sa.String(128), nullable=False),  # a prediction's or a task's id, a picture's place
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("not_before", UTCDateTime, nullable=False),
