@@ -8,12 +8,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from closedloop.annotations import ANSWERED, WITHDRAWN
+from closedloop.errors import DatasetLost
 from closedloop.project import Project
 from closedloop.queues import RANDOM_SAMPLE
 from closedloop.storage import Stores, answers, pictures
@@ -65,7 +66,6 @@ class Dataset:
     digest: str
     project: str
     items: tuple[Item, ...]
-    created_at: dt.datetime
 
     @property
     def key(self) -> str:
@@ -170,7 +170,7 @@ def freeze(stores: Stores, project: Project, head: str, now: dt.datetime) -> Dat
     header = json.dumps({"project": project.id, "classes": project.classes}, ensure_ascii=False).encode() + b"\n"
     data = header + b"".join(lines)
     digest = hashlib.sha256(data).hexdigest()
-    dataset = Dataset(digest[:16], digest, project.id, tuple(items), now)
+    dataset = Dataset(digest[:16], digest, project.id, tuple(items))
     if not stores.objects.exists(dataset.key):
         stores.objects.put(dataset.key, data)
     row = {
@@ -188,6 +188,25 @@ def freeze(stores: Stores, project: Project, head: str, now: dt.datetime) -> Dat
     with stores.db.write() as tx:
         answers.add_dataset(tx, row, rows)
     return dataset
+
+
+def read(stores: Stores, project_id: str, id_: str, digest: str) -> tuple[Dataset, tuple[str, ...]]:
+    """A frozen dataset out of the store, checked against its digest, and the project's classes at that time.
+
+    Raises DatasetLost where its file is away or not what was frozen, StoreAway.
+    """
+    dataset = Dataset(id_, digest, project_id, ())
+    try:
+        data = stores.objects.get(dataset.key)
+    except FileNotFoundError:
+        raise DatasetLost(key=dataset.key, reason="it is not there") from None
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise DatasetLost(key=dataset.key, reason="it is not what was frozen")
+    header, *lines = (json.loads(line) for line in data.splitlines())
+    items = tuple(
+        Item(**{**line, "annotators": tuple(line["annotators"]), "votes": tuple(line["votes"])}) for line in lines
+    )
+    return replace(dataset, items=items), tuple(header["classes"])
 
 
 def near_identical_groups(phashes: list[str], bits: int = NEAR_IDENTICAL_BITS) -> np.ndarray:

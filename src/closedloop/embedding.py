@@ -31,13 +31,15 @@ def vectors_of(
         missing = [id_ for id_ in image_ids if id_ not in known]
         there = pictures.images_of(tx, project_id, missing)
         keys = {id_: row["key"] for id_, row in there.items() if row["removed_at"] is None}
+    if len(keys) < len(set(missing)):
+        raise PictureRemoved
     tower = encoder() if missing else None
     if tower and tower.digest != digest:
         raise EncoderUnavailable(name=tower.name, reason="its weights are not those that this installation records.")
     for start in range(0, len(missing), BATCH):
         assert tower is not None
         ids = missing[start : start + BATCH]
-        images = [decode(_bytes(stores, keys.get(id_)), tower.size) for id_ in ids]
+        images = [decode(_bytes(stores, keys[id_]), tower.size) for id_ in ids]
         vectors = tower.embed(images)
         rows = [
             {"project_id": project_id, "image_id": id_, "encoder": digest, "vector": vector.astype("<f4").tobytes()}
@@ -51,9 +53,7 @@ def vectors_of(
     return np.stack([np.frombuffer(known[id_], dtype="<f4") for id_ in image_ids]) if image_ids else np.empty((0, 0))
 
 
-def _bytes(stores: Stores, key: str | None) -> bytes:
-    if key is None:
-        raise PictureRemoved
+def _bytes(stores: Stores, key: str) -> bytes:
     try:
         return stores.objects.get(key)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from closedloop import datasets, gate, installations, leases, training
 from closedloop import project as projects
 from closedloop.datasets import Dataset
 from closedloop.embedding import Progress, vectors_of
-from closedloop.errors import EncoderNotSwitched, EncoderUnavailable
+from closedloop.errors import EncoderNotSwitched, EncoderUnavailable, Pinned
 from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
@@ -27,7 +27,7 @@ def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: P
     """Switch the installation to another encoder; returns what is recorded.
 
     Both encoders' heads are fitted on the same answers with the same folds and compared on their out-of-fold answers.
-    Raises EncoderUnavailable, EncoderNotSwitched with the gate's reason, TooFewAnswers, LeaseTaken, StoreAway.
+    Raises EncoderUnavailable, EncoderNotSwitched with the gate's reason, Pinned, TooFewAnswers, LeaseTaken, StoreAway.
     """
     former = installations.chosen_encoder(stores)
     tower = encoders.load(name)
@@ -72,8 +72,11 @@ def _candidate(
     with stores.db.read() as tx:
         live = registry.live_release(tx, project.id, CLASSIFIER)
         number = registry.next_number(tx, project.id, CLASSIFIER)
+        held = registry.pinned(tx, project.id, CLASSIFIER)
     if live is None:
         return None
+    if held:
+        raise Pinned(release=held["release_id"], project=project.id)
     dataset = datasets.freeze(stores, project, CLASSIFIER, clock())
     training.check_enough(project, dataset)
     ids = [item.image_id for item in dataset.items]

@@ -378,6 +378,63 @@ class NothingToRollBack(ClosedloopError):
     status = 422
 
 
+class UnknownRelease(ClosedloopError):
+    """There is no release {release}. `closedloop releases PROJECT` shows those there are."""
+
+    code = "unknown_release"
+    status = 404
+
+
+class AmbiguousRelease(ClosedloopError):
+    """{release} is the name of more than one release. Say which: {names}."""
+
+    code = "ambiguous_release"
+    status = 422
+
+
+class CannotPin(ClosedloopError):
+    """{release} cannot be pinned: {reason}."""
+
+    code = "cannot_pin"
+    status = 422
+
+
+class NotPinned(ClosedloopError):
+    """No release of {project}'s head {head} is pinned: candidates that pass the gate go live."""
+
+    code = "not_pinned"
+    status = 422
+
+
+class Pinned(ClosedloopError):
+    """{release} of {project} is pinned. `closedloop unpin {project}` lets another one take its place."""
+
+    code = "pinned"
+    status = 409
+
+
+class DatasetLost(ClosedloopError):
+    """The frozen dataset {key} cannot be used: {reason}. Put it back from a backup."""
+
+    code = "dataset_lost"
+
+
+class NotReproducible(ClosedloopError):
+    """{release} cannot be made again: {reason}."""
+
+    code = "not_reproducible"
+    status = 422
+
+
+class UnknownTrace(ClosedloopError):
+    """Nothing here is called {name}. Give a picture's id (32 characters 0-9 a-f), the number of an annotation in Label
+    Studio, or a release (r0001-...).
+    """
+
+    code = "unknown_trace"
+    status = 404
+
+
 class BadArtefact(ClosedloopError):
     """The release {release} is not used: {reason}."""
 

@@ -27,8 +27,9 @@ from closedloop.models import artefact, fitting
 from closedloop.models import encoder as encoders
 from closedloop.models.fitting import Fitted
 from closedloop.project import CLASSIFIER, Project
-from closedloop.storage import Stores, answers, registry
+from closedloop.storage import Stores, answers, installation, registry
 
+LIVE, CANDIDATE, REFUSED = "live", "candidate", "refused"
 LEAST_ANSWERS = 10
 LEAST_FAIR = 20  # answers that were not chosen for what the live release said, to compare on these alone
 Clock = Callable[[], dt.datetime]
@@ -39,9 +40,14 @@ class Outcome:
     """What became of a training run."""
 
     release: str
-    passed: bool
+    state: str  # live | candidate (it passed, but another one is pinned) | refused
     reason: str
     card: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate let it pass."""
+        return self.state != REFUSED
 
 
 def train(
@@ -84,8 +90,8 @@ def train(
             lease.check(tx)
             if installations.chosen_encoder_now(tx) != chosen:
                 raise LeaseLost(name=f"training {project.id}")  # `closedloop encoder use` came in between
-            record(tx, project.id, head, number, dataset, chosen, made, verdict, clock())
-    return Outcome(made["release"], verdict.passed, verdict.reason, made)
+            state, reason = record(tx, project.id, head, number, dataset, chosen, made, verdict, clock())
+    return Outcome(made["release"], state, reason, made)
 
 
 def _already_live(
@@ -96,7 +102,7 @@ def _already_live(
         live = registry.live_release(tx, project.id, head)
     if live is None or (live["dataset_id"], live["encoder"]) != (dataset.id, chosen.digest):
         return None
-    return Outcome(live["id"], True, "nothing is new since the live release, which stays", live["card"])
+    return Outcome(live["id"], LIVE, "nothing is new since the live release, which stays", live["card"])
 
 
 def check_enough(project: Project, dataset: Dataset) -> None:
@@ -238,7 +244,7 @@ def write(
             "calibration_error": fitting.expected_calibration_error(fitted.out_of_fold, labels),
         },
         "gate": verdict.as_json(),
-        "made_with": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "made_with": made_with(),
     }
     folder = artefact.place(project.id, head, release)
     if stores.objects.exists(f"{folder}/{artefact.MANIFEST}"):
@@ -247,6 +253,11 @@ def write(
     for name, data in artefact.pack(weights, card).items():
         stores.objects.put(f"{folder}/{name}", data)
     return card
+
+
+def made_with() -> dict[str, str]:
+    """The versions that the bytes of a release rest on."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
 
 
 def record(
@@ -259,8 +270,13 @@ def record(
     card: dict[str, Any],
     verdict: Verdict,
     now: dt.datetime,
-) -> None:
-    """Record a judged candidate, and make it live if it passed."""
+) -> tuple[str, str]:
+    """Record a judged candidate, and make it live if it passed and no release is pinned; returns state and reason."""
+    installation.lock_project(tx, project_id)  # nobody pins or rolls back meanwhile
+    held = registry.pinned(tx, project_id, head)
+    reason = verdict.reason
+    if verdict.passed and held:
+        reason += f"; {held['release_id']} stays live, since it is pinned"
     registry.add_release(
         tx,
         {
@@ -270,11 +286,13 @@ def record(
             "number": number,
             "dataset_id": dataset.id,
             "encoder": chosen.digest,
-            "state": "candidate" if verdict.passed else "refused",
-            "reason": verdict.reason,
+            "state": CANDIDATE if verdict.passed else REFUSED,
+            "reason": reason,
             "card": card,
             "created_at": now,
         },
     )
-    if verdict.passed:
-        registry.go_live(tx, project_id, head, card["release"], now, f"followed by {card['release']}")
+    if not verdict.passed or held:
+        return CANDIDATE if verdict.passed else REFUSED, reason
+    registry.go_live(tx, project_id, head, card["release"], now, f"followed by {card['release']}")
+    return LIVE, reason

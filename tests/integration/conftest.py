@@ -1,13 +1,16 @@
 """What the integration tests share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from closedloop.project import Project
+from closedloop.storage import Stores
 from closedloop.storage.objects import Objects
 from demo.installation import Installation, free_ports
-from tests.conftest import KEY, SECRET, start_s3
+from tests.conftest import KEY, SECRET, Clock, start_s3
+from tests.integration.answered import adding
 from tests.integration.stack import Loop, StandIn
 
 
@@ -43,3 +46,9 @@ def loop(installation: Installation) -> Iterator[Loop]:
     made = Loop(installation)
     yield made
     made.close()
+
+
+@pytest.fixture
+def answered(stores: Stores, project: Project, clock: Clock) -> Callable[..., None]:
+    """`answered(n, noise)`: n more imported pictures with answers, whose vectors show their class, more or less."""
+    return adding(stores, project, clock)

@@ -5,60 +5,15 @@ Embeddings are made by hand and lie in the cache, so no encoder is loaded; every
 
 import json
 
-import numpy as np
 import pytest
 
 from closedloop import datasets, embedding, installations, releases, training
 from closedloop.errors import LeaseLost, LeaseTaken, NothingToRollBack, ReleaseChanged, TooFewAnswers
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
-from closedloop.project import CLASSIFIER, Gate, Project
-from closedloop.storage import answers, installation, pictures, registry
-from tests.conftest import START
-
-ENCODER = ChosenEncoder("embedded", "e" * 64, 16, False, "for a test", START.isoformat())
-
-
-@pytest.fixture
-def answered(stores, project, clock):
-    """`answered(n, noise)`: n more imported pictures with answers, whose vectors show their class, more or less."""
-    random = np.random.default_rng(0)
-    with stores.db.write() as tx:
-        installations.choose_encoder(tx, ENCODER, START)
-    count = 0
-
-    def add(n: int, noise: float = 0.3, wrong: bool = False) -> None:
-        nonlocal count
-        with stores.db.write() as tx:
-            for _ in range(n):
-                image_id, number = f"{count:032x}", count % 3
-                count += 1
-                vector = np.eye(3, 16)[number] + noise * random.standard_normal(16)
-                vector = (vector / np.linalg.norm(vector)).astype("<f4")
-                row = {
-                    "project_id": project.id,
-                    "id": image_id,
-                    "key": f"production/pets/class_00/{image_id}.jpg",
-                    "sha256": image_id * 2,
-                    "phash": f"{int(random.integers(0, 2**63)):016x}",
-                    "width": 1,
-                    "height": 1,
-                    "bytes": 1,
-                    "source": "import",
-                    "arrived_at": clock(),
-                }
-                pictures.add_image(tx, row)
-                of = {"project_id": project.id, "image_id": image_id}
-                pictures.add_embeddings(tx, [{**of, "encoder": ENCODER.digest, "vector": vector.tobytes()}])
-                label = project.classes[(number + wrong) % 3]
-                answers.add_import(tx, {**of, "label": label, "at": clock()})
-
-    return add
-
-
-def lenient(project: Project) -> Project:
-    """The project, releasing all that is not clearly worse."""
-    return project.model_copy(update={"gate": Gate(policy="not_worse", margin=0.5)})
+from closedloop.project import CLASSIFIER
+from closedloop.storage import installation, registry
+from tests.integration.answered import ENCODER, lenient
 
 
 def live(stores) -> str | None:

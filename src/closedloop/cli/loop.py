@@ -1,4 +1,4 @@
-"""Commands that turn the loop by hand: import, sample, sync, train, releases, accuracy, rollback."""
+"""Commands that turn the loop by hand: import, sample, sync, train, accuracy."""
 
 import datetime as dt
 from dataclasses import asdict
@@ -99,29 +99,12 @@ def train(
     metrics = made.card["metrics"]
     low, high = metrics["accuracy_95"]
     text = (
-        f"{'✓ live' if made.passed else '✗ refused'}: {made.release}, {made.reason}\n"
+        f"{'✓' if made.passed else '✗'} {made.state}: {made.release}, {made.reason}\n"
         f"  accuracy {metrics['accuracy']:.3f} (95 %: {low:.3f} to {high:.3f}) "
         f"on {metrics['answers']} answers, cross-fitted"
     )
-    body = {"release": made.release, "released": made.passed, "reason": made.reason, "metrics": metrics}
+    body = {"release": made.release, "released": made.state == training.LIVE, "reason": made.reason, "metrics": metrics}
     say(as_json, body, text)
-
-
-@app.command()
-def releases(project: str, as_json: AsJson = False) -> None:
-    """The releases of a project, oldest first."""
-    from closedloop import project as projects
-    from closedloop import releases as registry
-
-    with faults(as_json):
-        _, stores = opened()
-        rows = registry.listing(stores, projects.get(stores, project).id)
-        lines = [
-            f"{row['release']}  {row['state']:<8} {row['accuracy']:.3f} "
-            f"({row['accuracy_95'][0]:.3f}-{row['accuracy_95'][1]:.3f}) of {row['answers']} answers  {row['reason']}"
-            for row in rows
-        ]
-        say(as_json, {"project": project, "releases": rows}, "\n".join(lines) or "No release yet.")
 
 
 @app.command()
@@ -152,17 +135,3 @@ def _estimate(of: Estimate | None) -> str:
     if of is None:
         return "not known yet: annotators have answered too little"
     return f"{of.share:.3f} ({of.low:.3f}-{of.high:.3f}), {of.answers} answers"
-
-
-@app.command()
-def rollback(
-    project: str, head: Annotated[str, typer.Option(help="Which head.")] = CLASSIFIER, as_json: AsJson = False
-) -> None:
-    """Put the release that was live before back."""
-    from closedloop import project as projects
-    from closedloop import releases as registry
-
-    with faults(as_json):
-        _, stores = opened()
-        gone, back = registry.rollback(stores, projects.get(stores, project).id, head, now())
-        say(as_json, {"retired": gone, "live": back}, f"✓ {back} is live again; {gone} is retired.")

@@ -97,6 +97,12 @@ def add_dataset(tx: sa.Connection, row: Mapping[str, Any], items: Sequence[Mappi
     return True
 
 
+def dataset(tx: sa.Connection, project_id: str, dataset_id: str) -> sa.RowMapping:
+    """The record of a frozen dataset."""
+    query = sa.select(datasets).where(datasets.c.project_id == project_id, datasets.c.id == dataset_id)
+    return tx.execute(query).mappings().one()
+
+
 def dataset_images(tx: sa.Connection, project_id: str, dataset_id: str) -> dict[str, str]:
     """Picture -> answer of a frozen dataset."""
     query = sa.select(dataset_items.c.image_id, dataset_items.c.label).where(

@@ -4,7 +4,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from closedloop.storage.tables import annotations, dataset_items, datasets, feedback, predictions, releases, tasks
+from closedloop.storage.tables import (
+    annotations,
+    dataset_items,
+    datasets,
+    feedback,
+    images,
+    predictions,
+    releases,
+    tasks,
+)
 
 
 def predictions_about(tx: sa.Connection, project_id: str, image_id: str) -> list[sa.RowMapping]:
@@ -34,6 +43,34 @@ def tasks_about(tx: sa.Connection, project_id: str, image_id: str) -> list[dict[
         )
         task["annotations"] = list(tx.execute(given.order_by(annotations.c.answered_at)).mappings())
     return asked
+
+
+def projects_with(tx: sa.Connection, image_id: str) -> list[str]:
+    """The projects that have, or had, a picture of this id."""
+    query = sa.select(images.c.project_id).where(images.c.id == image_id).order_by(images.c.project_id)
+    return list(tx.execute(query).scalars())
+
+
+def annotation_named(tx: sa.Connection, annotation_id: str) -> list[sa.RowMapping]:
+    """Every version of the annotations of this number, oldest first, each with its task's queue and picture.
+
+    Of more than one task where Label Studio was set up anew and counts from 1 again.
+    """
+    query = (
+        sa.select(annotations, tasks.c.queue, tasks.c.image_id)
+        .join(tasks, (annotations.c.task_id == tasks.c.id) & (annotations.c.project_id == tasks.c.project_id))
+        .where(annotations.c.annotation_id == annotation_id)
+        .order_by(annotations.c.task_id, annotations.c.answered_at)
+    )
+    return list(tx.execute(query).mappings())
+
+
+def answers_of_release(tx: sa.Connection, project_id: str, release_id: str) -> int:
+    """How many predictions a release made."""
+    query = sa.select(sa.func.count()).where(
+        predictions.c.project_id == project_id, predictions.c.release == release_id
+    )
+    return tx.execute(query).scalar() or 0
 
 
 def datasets_with(tx: sa.Connection, project_id: str, image_id: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from closedloop.storage.tables import releases
+from closedloop.storage.tables import pins, releases
 
 
 def live_release(tx: sa.Connection, project_id: str, head: str) -> sa.RowMapping | None:
@@ -30,6 +30,12 @@ def releases_of(tx: sa.Connection, project_id: str) -> Sequence[sa.RowMapping]:
     """All releases of a project, oldest first."""
     query = sa.select(releases).where(releases.c.project_id == project_id)
     return tx.execute(query.order_by(releases.c.head, releases.c.number)).mappings().all()
+
+
+def releases_named(tx: sa.Connection, release_id: str) -> Sequence[sa.RowMapping]:
+    """The releases of this name, of whatever project and head."""
+    query = sa.select(releases).where(releases.c.id == release_id)
+    return tx.execute(query.order_by(releases.c.project_id, releases.c.head)).mappings().all()
 
 
 def next_number(tx: sa.Connection, project_id: str, head: str) -> int:
@@ -70,6 +76,30 @@ def earlier_release(tx: sa.Connection, project_id: str, head: str, number: int, 
         .limit(1)
     )
     return tx.execute(query).mappings().first()
+
+
+def pinned(tx: sa.Connection, project_id: str, head: str) -> sa.RowMapping | None:
+    """Which release of a head stays live, since when and by whom; None where candidates may replace it."""
+    query = sa.select(pins).where(pins.c.project_id == project_id, pins.c.head == head)
+    return tx.execute(query).mappings().first()
+
+
+def pins_of(tx: sa.Connection, project_id: str) -> dict[str, str]:
+    """Head -> the release that is pinned, of a project."""
+    query = sa.select(pins.c.head, pins.c.release_id).where(pins.c.project_id == project_id)
+    return {row.head: row.release_id for row in tx.execute(query)}
+
+
+def pin(tx: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Pin a release of a head, instead of the one that was."""
+    unpin(tx, row["project_id"], row["head"])
+    tx.execute(pins.insert().values(**row))
+
+
+def unpin(tx: sa.Connection, project_id: str, head: str) -> bool:
+    """Let candidates replace the live release of a head again; False where they may already."""
+    gone = tx.execute(pins.delete().where(pins.c.project_id == project_id, pins.c.head == head))
+    return bool(gone.rowcount)
 
 
 def looks(tx: sa.Connection, project_id: str, head: str, live: str, but: str) -> list[tuple[int, int]]:

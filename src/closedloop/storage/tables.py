@@ -268,6 +268,18 @@ releases = _table(
     ),
 )
 
+pins = _table(  # the release of a head that stays live, whatever candidates come
+    "pins",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("head", sa.String(32), primary_key=True),
+    sa.Column("release_id", sa.String(32), nullable=False),
+    sa.Column("by", sa.Text, nullable=False),  # an account's address, or "command line"
+    sa.Column("at", UTCDateTime, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["project_id", "head", "release_id"], ["releases.project_id", "releases.head", "releases.id"]
+    ),
+)
+
 installation = _table(
     "installation",
     sa.Column("name", sa.String(32), primary_key=True),

@@ -1,0 +1,68 @@
+"""`closedloop reproduce RELEASE`: train it again from its frozen dataset, and compare the weights byte by byte."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from closedloop import datasets, releases, training
+from closedloop import project as projects
+from closedloop.embedding import Progress, vectors_of
+from closedloop.errors import BadArtefact, DatasetLost, NotReproducible, PictureRemoved
+from closedloop.installations import ChosenEncoder
+from closedloop.models import artefact
+from closedloop.models import encoder as encoders
+from closedloop.storage import Stores, answers
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What training again gave."""
+
+    release: str  # PROJECT/HEAD/RELEASE
+    same: bool  # byte by byte
+    differences: dict[str, float | None]  # tensor -> largest difference of a weight; None where its shape is another
+    made_with: dict[str, tuple[str, str]]  # what differs of the libraries: (then, now)
+
+
+def run(stores: Stores, name: str, progress: Progress | None = None) -> Reproduction:
+    """Train the release of this name again; nothing is written.
+
+    Raises UnknownRelease, AmbiguousRelease, StoreAway, EncoderUnavailable, and NotReproducible where something that it
+    was made from is gone: pictures that were removed, its dataset, its file, the weights of its encoder.
+    """
+    row = releases.find(stores, name)
+    project, head, card = projects.get(stores, row["project_id"]), row["head"], row["card"]
+    full = f"{project.id}/{head}/{row['id']}"
+    of = ChosenEncoder(
+        card["encoder"]["name"], card["encoder"]["digest"], card["encoder"]["dimension"], False, "", row["created_at"]
+    )
+    with stores.db.read() as tx:
+        frozen = answers.dataset(tx, project.id, row["dataset_id"])
+    try:
+        made = training.read(stores, project.id, head, row["id"], of, of.dimension)
+        dataset, classes = datasets.read(stores, project.id, frozen["id"], frozen["digest"])
+        ids = [item.image_id for item in dataset.items]
+        vectors = vectors_of(stores, project.id, ids, of.digest, lambda: encoders.load(of.name), progress)
+    except PictureRemoved:
+        raise NotReproducible(release=full, reason="pictures that it learnt from were removed since") from None
+    except (BadArtefact, DatasetLost) as error:
+        raise NotReproducible(release=full, reason=str(error).removesuffix(".")) from None
+    then = project.model_copy(update={"classes": classes})
+    again = training.fit_dataset(then, dataset, vectors)[0].head
+    theirs, ours = made.head.tensors, again.tensors
+    largest = {tensor: _largest(theirs.get(tensor), ours.get(tensor)) for tensor in sorted({*theirs, *ours})}
+    same_weights = artefact.weights_bytes(again) == artefact.weights_bytes(made.head)
+    now = training.made_with()
+    return Reproduction(
+        full,
+        same_weights and again.temperature == made.head.temperature,
+        {tensor: difference for tensor, difference in largest.items() if difference != 0},
+        {library: (was, now[library]) for library, was in card["made_with"].items() if now[library] != was},
+    )
+
+
+def _largest(then: np.ndarray | None, now: np.ndarray | None) -> float | None:
+    """The largest difference of a weight; None where one is missing or has another shape."""
+    if then is None or now is None or then.shape != now.shape:
+        return None
+    return float(np.abs(then - now).max(initial=0.0))
