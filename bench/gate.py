@@ -81,7 +81,7 @@ def _passes_once(rule: Gate, trial: list[tuple[int, int]], corrected: bool) -> b
                 passes = gate.probability_better(won, lost) >= rule.probability_better
             former.append(gate.Look(won + lost, wanted))
         else:
-            passes = bool(gate.not_worse(rule, look if corrected else 1, EACH * look)(won, lost))
+            passes = bool(gate.not_worse(rule, look if corrected else 1, EACH * look)(np.array(won), np.array(lost)))
         if passes:
             return True
     return False

@@ -5,6 +5,7 @@ import hashlib
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, g, request
 from flask_compress import Compress
@@ -20,7 +21,7 @@ from closedloop.logs import REQUEST_ID_HEADER, bind_request_id
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
 from closedloop.storage.objects import PRODUCTION
-from flask_app import context, dashboard, errors, feedback, images, projects, rights, sign_in, upload
+from flask_app import context, dashboard, errors, feedback, images, projects, releases, rights, sign_in, upload
 from flask_app.texts import text
 
 MAX_BODY = MAX_BYTES + 64 * 1024  # the picture and what multipart puts around it
@@ -72,7 +73,7 @@ def create_app(settings: Settings) -> Flask:
             raise BadRequest(reason="no text has the character NUL in it")
 
     rights.register(app, settings)
-    for room in (upload, feedback, sign_in, dashboard, images, projects):
+    for room in (upload, feedback, sign_in, dashboard, releases, images, projects):
         app.register_blueprint(room.pages)
     errors.register(app)
     _dress(app)
@@ -115,7 +116,9 @@ def _dress(app: Flask) -> None:
     app.config["COMPRESS_MIMETYPES"] = ["text/css", "text/javascript", "application/javascript", "image/svg+xml"]
     Compress(app)
     app.jinja_env.globals.update(t=text, signed_in=rights.signed_in_if_known)
-    app.jinja_env.filters.update(commands=commands, percent=percent, number=number, moment=moment, age=dashboard.age)
+    app.jinja_env.filters.update(
+        commands=commands, percent=percent, number=number, moment=moment, pairs=pairs, age=dashboard.age
+    )
     digests: dict[str, str] = {}
 
     @app.url_defaults
@@ -141,6 +144,12 @@ def percent(share: float | None, digits: int = 0) -> str:
 def number(value: float | None) -> str:
     """A count, with a thin space between thousands; a dash where there is none."""
     return "–" if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def pairs(values: dict[str, Any]) -> str:
+    """Names with their values, as of a recipe; without those that have none."""
+    said = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
 
 
 def moment(when: dt.datetime | str | None) -> Markup:

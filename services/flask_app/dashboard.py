@@ -1,4 +1,4 @@
-"""The dashboard: how good the model is, who waits for what, which releases there were; and the way back."""
+"""The dashboard: how good the model is, who waits for what, which releases there were."""
 
 import csv
 import datetime as dt
@@ -89,18 +89,6 @@ def as_csv(project_id: str, table: str) -> Response:
     return Response(
         text.getvalue(), mimetype="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'}
     )
-
-
-@pages.post("/p/<project_id>/rollback")
-def roll_back(project_id: str) -> AnyResponse:
-    """Put the earlier release back."""
-    rights.owner(project_id)
-    project = projects.get(context.stores(), project_id)
-    shown = request.form.get("live")  # what the page showed: sent twice, it goes back once
-    gone, back = releases.rollback(context.stores(), project.id, CLASSIFIER, context.now(), shown)
-    if context.wants_json():
-        return jsonify(ok=True, retired=gone, live=back)
-    return redirect(url_for(".page", project_id=project.id, _anchor="releases"), 303)
 
 
 @pages.post("/p/<project_id>/sample")

@@ -222,7 +222,7 @@ def pass_probability(passes: Passes, n: int, discordant: float, difference: floa
     total = 0.0
     for count in counts[mass > NEGLIGIBLE]:
         won = np.arange(count + 1)
-        total += mass[count] * float(_binomial(won, int(count), wins)[passes(won, count - won)].sum())
+        total += float(mass[count]) * float(_binomial(won, int(count), wins)[passes(won, count - won)].sum())
     return total
 
 

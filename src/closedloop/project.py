@@ -45,14 +45,14 @@ class _Part(BaseModel):
 class Thresholds(_Part):
     """Below which confidence (0-1) a picture is asked about."""
 
-    low_confidence: float = Field(0.7, ge=0, le=1)
+    low_confidence: float = Field(default=0.7, ge=0, le=1)
 
 
 class RandomSample(_Part):
     """The daily random sample: a share of the pictures that came, but at least so many."""
 
-    share: float = Field(0.05, ge=0, le=1)
-    at_least: int = Field(20, ge=0)
+    share: float = Field(default=0.05, ge=0, le=1)
+    at_least: int = Field(default=20, ge=0)
     cron: Cron = "0 3 * * *"
 
 
@@ -65,7 +65,7 @@ class Sync(_Part):
 class Train(_Part):
     """When the trainer looks, and how many new answers it wants."""
 
-    at_least_new: int = Field(20, ge=1)
+    at_least_new: int = Field(default=20, ge=1)
     cron: Cron = "* * * * *"
 
 
@@ -73,8 +73,8 @@ class Gate(_Part):
     """When a candidate goes live: surely enough better than the live release, or surely not worse by a margin."""
 
     policy: Literal["better", "not_worse"] = "better"
-    probability_better: float = Field(0.9, ge=0.5, lt=1)
-    margin: float = Field(0.02, ge=0, le=0.5)  # of accuracy
+    probability_better: float = Field(default=0.9, ge=0.5, lt=1)
+    margin: float = Field(default=0.02, ge=0, le=0.5)  # of accuracy
 
 
 class Project(_Part):
@@ -86,11 +86,11 @@ class Project(_Part):
     access: Literal["public", "closed"] = "public"
     classes: tuple[ClassName, ...] = Field(min_length=2, max_length=1000)
     prompts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    thresholds: Thresholds = Thresholds()  # type: ignore[call-arg]
-    random_sample: RandomSample = RandomSample()  # type: ignore[call-arg]
+    thresholds: Thresholds = Thresholds()
+    random_sample: RandomSample = RandomSample()
     sync: Sync = Sync()
-    train: Train = Train()  # type: ignore[call-arg]
-    gate: Gate = Gate()  # type: ignore[call-arg]
+    train: Train = Train()
+    gate: Gate = Gate()
 
     @field_validator("id")
     @classmethod

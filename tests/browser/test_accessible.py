@@ -81,6 +81,12 @@ def see_charts_and_tables(page: Page, file: Path) -> None:
     page.locator("details").evaluate_all("(all) => all.forEach((one) => one.open = true)")
 
 
+def see_the_newest_release(page: Page, file: Path) -> None:
+    page.locator("#releases").get_by_role("link", name=re.compile(r"^r\d{4}-")).first.click()
+    page.locator("details").evaluate_all("(all) => all.forEach((one) => one.open = true)")
+    expect(page.get_by_role("link", name="Download card.json")).to_be_visible()
+
+
 def see_the_first(page: Page, file: Path) -> None:
     page.locator(".tile").first.click()
     expect(page.locator("ol.told")).to_be_visible()
@@ -122,6 +128,8 @@ PLACES = {
     "error": Place("/nowhere", status=404),
     "dashboard": Place("/p/shapes/dashboard", see_charts_and_tables, who="owner"),
     "dashboard: fresh": Place("/dashboard", who="owner"),
+    "one release": Place("/p/shapes/dashboard", see_the_newest_release, who="owner"),
+    "one release: for a viewer": Place("/p/shapes/dashboard", see_the_newest_release, who="viewer"),
     "pictures": Place("/p/shapes/images", who="owner"),
     "pictures: a wrong filter": Place("/p/shapes/images?at_least=140&label=oval", who="owner", status=400),
     "pictures: none": Place("/p/shapes/images?since=2099-01-01", who="owner"),

@@ -1,6 +1,7 @@
 """The dashboard: how good the model is, who waits for what, the releases, and the way back to the earlier one."""
 
 import csv
+import json
 import re
 from collections.abc import Callable
 
@@ -171,6 +172,44 @@ def test_every_table_can_be_had_as_csv(dashboard, shapes):
         rows = dashboard.request.get(f"/p/{shapes.id}/dashboard/{table}.json").json()
         assert rows
         assert read == [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+
+
+@wide_alone
+def test_a_release_shows_its_card_and_the_card_can_be_had(dashboard, records, shapes):
+    newest = releases.listing(records, shapes.id)[-1]
+    card_of = releases.find(records, newest["release"], shapes.id, newest["head"])["card"]
+    judged(dashboard).get_by_role("link", name=newest["release"]).click()
+    expect(dashboard.get_by_role("heading", name=newest["release"])).to_be_visible()
+    expect(card(dashboard, "What the gate said")).to_contain_text(newest["reason"])
+    good = card(dashboard, "How good it is, offline")
+    expect(good).to_contain_text(f"{percent(newest['accuracy'])}between {percent(newest['accuracy_95'][0])} and")
+    learnt = card(dashboard, "What it learnt from")
+    by_class = cells(learnt.get_by_role("table", name="By class"))
+    assert {row[0]: int(row[1]) for row in by_class} == card_of["dataset"]["per_class"]
+    expect(card(dashboard, "How it was made")).to_contain_text(f"closedloop reproduce {newest['release']}")
+    with dashboard.expect_download() as download:
+        dashboard.get_by_role("link", name="Download card.json").click()
+    with open(download.value.path(), encoding="utf-8") as file:
+        assert json.load(file) == card_of
+
+
+@wide_alone
+def test_a_release_is_pinned_and_unpinned_on_its_page(dashboard, records, shapes):
+    live = next(one["release"] for one in releases.listing(records, shapes.id) if one["state"] == "live")
+    judged(dashboard).get_by_role("link", name=live).click()
+    dashboard.get_by_text("Pin this release …").click()
+    expect(dashboard.get_by_text(f"{live} goes on answering, whatever candidates come")).to_be_visible()
+    dashboard.get_by_role("button", name=f"Pin {live}").click()
+    expect(dashboard.get_by_text("It is pinned: candidates are judged")).to_be_visible()
+    assert [one["release"] for one in releases.listing(records, shapes.id) if one["pinned"]] == [live]
+    dashboard.goto(f"/p/{shapes.id}/dashboard")
+    expect(judged(dashboard).locator(".badge.live")).to_have_text("live, pinned")
+    expect(dashboard.get_by_text("Roll back …")).to_have_count(0)  # it would be refused
+    dashboard.get_by_role("link", name=live).first.click()
+    dashboard.get_by_text("Unpin it …").click()
+    dashboard.get_by_role("button", name=f"Unpin {live}").click()
+    expect(dashboard.get_by_text("Pin this release …")).to_be_visible()
+    assert not any(one["pinned"] for one in releases.listing(records, shapes.id))
 
 
 def test_rolling_back_wants_a_word_and_then_the_earlier_release_answers(dashboard, installation, records, shapes):

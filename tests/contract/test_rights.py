@@ -44,6 +44,7 @@ PAGES = {
 }
 FORMS = {
     "/p/birds/rollback": OWNER,
+    "/p/birds/pin": OWNER,
     "/p/birds/sample": OWNER,
     "/p/birds/images/{image}/remove": OWNER,
     "/p/birds/settings": OWNER,

@@ -15,7 +15,7 @@ TEMPLATES = sorted((PAGES / "templates").glob("*.html"))
 # Texts whose names are put together: by queue, by state, by field and so on.
 PUT_TOGETHER = (
     *("queues", "states", "settings", "errors", "faults", "base", "people"),
-    *("images.order_", "image", "dashboard"),
+    *("images.order_", "image", "dashboard", "release", "heads"),
 )
 _MACROS = re.compile(
     r"\{% macro (?:post|bad|state)\(.*?endmacro %\}|\{% block width %\}wide", re.DOTALL
