@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from closedloop.annotations import ANSWERED, WITHDRAWN
 from closedloop.errors import DatasetLost
 from closedloop.project import Project
@@ -21,7 +19,6 @@ from closedloop.storage import Stores, answers, pictures
 from closedloop.storage.objects import MODELS
 
 IMPORT = "import"  # the annotator of imported answers
-NEAR_IDENTICAL_BITS = 4  # of 64: pictures whose pHash differs in at most so many are versions of one another
 
 
 @dataclass(frozen=True)
@@ -207,24 +204,3 @@ def read(stores: Stores, project_id: str, id_: str, digest: str) -> tuple[Datase
         Item(**{**line, "annotators": tuple(line["annotators"]), "votes": tuple(line["votes"])}) for line in lines
     )
     return replace(dataset, items=items), tuple(header["classes"])
-
-
-def near_identical_groups(phashes: list[str], bits: int = NEAR_IDENTICAL_BITS) -> np.ndarray:
-    """A group number for each picture, shape (n,): those whose 64-bit pHash differs in at most `bits` are together.
-
-    Groups are the connected components, so a chain of near-identical pictures is one group. Comparing all pairs costs
-    n^2 / 2 popcounts, 0.1 s for 5,000 pictures.
-    """
-    values = np.array([int(text, 16) for text in phashes], dtype=np.uint64)
-    parents = np.arange(len(values))
-
-    def root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = int(parents[i])
-        return i
-
-    for i in range(len(values)):
-        for j in np.flatnonzero(np.bitwise_count(values[i] ^ values[i + 1 :]) <= bits) + i + 1:
-            parents[root(int(j))] = root(i)
-    return np.array([root(i) for i in range(len(values))], dtype=np.int64)

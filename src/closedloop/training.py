@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from closedloop import datasets, gate, installations, leases
+from closedloop import datasets, gate, installations, leases, near_identical
 from closedloop.datasets import Dataset
 from closedloop.embedding import Progress, vectors_of
 from closedloop.errors import BadArtefact, LeaseLost, TooFewAnswers
@@ -108,7 +108,7 @@ def _already_live(
 def check_enough(project: Project, dataset: Dataset) -> None:
     """Raise TooFewAnswers where a dataset is too small to train on."""
     classes = len({item.label for item in dataset.items})
-    different = len(np.unique(datasets.near_identical_groups([item.phash for item in dataset.items])))
+    different = len(np.unique(near_identical.groups_of([item.phash for item in dataset.items])))
     if len(dataset.items) < LEAST_ANSWERS or min(classes, different) < 2:
         raise TooFewAnswers(
             project=project.id, have=len(dataset.items), classes=classes, different=different, need=LEAST_ANSWERS
@@ -117,7 +117,7 @@ def check_enough(project: Project, dataset: Dataset) -> None:
 
 def fit_dataset(project: Project, dataset: Dataset, vectors: np.ndarray) -> tuple[Fitted, np.ndarray, np.ndarray]:
     """Fit a dataset's embeddings (n, d); returns the fit, the near-identical groups (n,) and the labels (n,)."""
-    groups = datasets.near_identical_groups([item.phash for item in dataset.items])
+    groups = near_identical.groups_of([item.phash for item in dataset.items])
     labels = np.array([project.classes.index(item.label) for item in dataset.items], dtype=np.int64)
     fair = np.array([item.is_representative for item in dataset.items])
     return fitting.fit(vectors, labels, groups, len(project.classes), fair), groups, labels

@@ -91,8 +91,17 @@ def test_the_loop_turns_once(installation, bucket):
     agreeing = sum(item["label"] == visitor.truths[item["image_id"]] for item in items)
     assert agreeing / len(items) > 0.85  # annotators are wrong one time in twenty
 
-    # Training again without news changes nothing.
+    # Training again without news changes nothing, and training it again from its dataset gives the same weights.
     assert installation.command("train", "digits")["released"]
+    assert installation.command("reproduce", live)["same"]
+
+    # From the release to a single annotation, and back; and it stays live while it is pinned.
+    [told] = installation.command("lineage", live)["lineage"]
+    assert (told["dataset"], len(told["pictures"])) == (card["dataset"]["id"], card["dataset"]["items"])
+    [annotation] = installation.command("lineage", told["annotations"][0])["lineage"]
+    assert {"release": live, "state": "live"} in annotation["datasets"][0]["releases"]
+    assert installation.command("pin", "digits", live) == {"ok": True, "pinned": live, "retired": None}
+    assert installation.command("unpin", "digits")["ok"]
 
     # How good it is in production: nobody knows before these pictures are drawn and answered.
     standing = installation.command("accuracy", "digits")["accuracy"]

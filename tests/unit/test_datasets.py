@@ -1,8 +1,7 @@
-"""Which votes count, what they settle, and which pictures are versions of one another."""
+"""Which votes count, and what they settle."""
 
 import datetime as dt
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,23 +89,3 @@ def test_the_order_of_collection_does_not_matter(entries, shuffler):
     shuffler.shuffle(shuffled)
     key = lambda v: (v.annotator, v.at)  # noqa: E731
     assert sorted(datasets.newest_votes(rows), key=key) == sorted(datasets.newest_votes(shuffled), key=key)
-
-
-hashes = st.lists(st.integers(0, 2**64 - 1).map(lambda n: f"{n:016x}"), min_size=1, max_size=25)
-
-
-@given(hashes, st.data())
-def test_near_identical_pictures_share_a_group_and_groups_are_components(phashes, data):
-    # add versions of some pictures: up to four bits flipped
-    for _ in range(data.draw(st.integers(0, 8))):
-        base = int(data.draw(st.sampled_from(phashes)), 16)
-        for bit in data.draw(st.lists(st.integers(0, 63), max_size=4)):
-            base ^= 1 << bit
-        phashes = [*phashes, f"{base:016x}"]
-    groups = datasets.near_identical_groups(phashes)
-    values = [int(text, 16) for text in phashes]
-    near = np.array([[(a ^ b).bit_count() <= datasets.NEAR_IDENTICAL_BITS for b in values] for a in values])
-    reach = near.copy()
-    for _ in range(len(values)):  # transitive closure, the slow and obvious way
-        reach = (reach.astype(int) @ near.astype(int)) > 0
-    assert ((groups[:, None] == groups[None, :]) == reach).all()
