@@ -111,21 +111,21 @@ class Follower:
             return Served(project)
         if former and former.release == release:
             return former if former.project == project else replace(former, project=project)
-        ready = self._read(project.id, release, encoder, chosen)
+        ready = self._read(project, release, encoder, chosen)
         return Served(project, release, ready.classes, ready.head)
 
-    def _read(self, project_id: str, release: str, encoder: Encoder, chosen: ChosenEncoder) -> artefact.Artefact:
+    def _read(self, project: Project, release: str, encoder: Encoder, chosen: ChosenEncoder) -> artefact.Artefact:
         """A checked release, from disk or S3. Raises BadArtefact or StoreAway."""
 
         def check(files: dict[str, bytes]) -> artefact.Artefact:
-            return artefact.unpack(files, project_id, CLASSIFIER, release, chosen.digest, encoder.dimension)
+            return artefact.unpack(files, project, CLASSIFIER, release, chosen.digest, encoder.dimension)
 
         def fetch(name: str) -> bytes:
             if self._stores is None:
                 raise StoreAway
-            return self._stores.objects.get(f"{artefact.place(project_id, CLASSIFIER, release)}/{name}")
+            return self._stores.objects.get(f"{artefact.place(project.id, CLASSIFIER, release)}/{name}")
 
-        return self._last.read_release(project_id, release, check, fetch)
+        return self._last.read_release(project.id, release, check, fetch)
 
     def _choose(self, stores: Stores) -> tuple[Encoder, ChosenEncoder]:
         """The first start of an installation: choose its encoder and record it."""

@@ -39,7 +39,7 @@ def run(stores: Stores, name: str, progress: Progress | None = None) -> Reproduc
     with stores.db.read() as tx:
         frozen = answers.dataset(tx, project.id, row["dataset_id"])
     try:
-        made = training.read(stores, project.id, head, row["id"], of, of.dimension)
+        made = training.read(stores, project, head, row["id"], of)
         dataset, classes = datasets.read(stores, project.id, frozen["id"], frozen["digest"])
         ids = [item.image_id for item in dataset.items]
         vectors = vectors_of(stores, project.id, ids, of.digest, lambda: encoders.load(of.name), progress)

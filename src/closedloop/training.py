@@ -143,7 +143,7 @@ def against_live(
     current, why = None, ""
     if live is not None and live["encoder"] == chosen.digest:
         try:
-            current = read(stores, project.id, head, live["id"], chosen, vectors.shape[1])
+            current = read(stores, project, head, live["id"], chosen)
         except BadArtefact as error:
             why = f"; {error}"  # a live release that cannot be used must not bar the way to a new one
     if live is None or current is None:
@@ -179,18 +179,16 @@ def commonest_class_right(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return right
 
 
-def read(
-    stores: Stores, project: str, head: str, release: str, chosen: ChosenEncoder, dimension: int
-) -> artefact.Artefact:
+def read(stores: Stores, project: Project, head: str, release: str, chosen: ChosenEncoder) -> artefact.Artefact:
     """Read and check a release out of S3; raises BadArtefact or StoreAway."""
-    folder = artefact.place(project, head, release)
+    folder = artefact.place(project.id, head, release)
     files = {}
     for name in (artefact.MANIFEST, artefact.CARD, artefact.WEIGHTS):
         try:
             files[name] = stores.objects.get(f"{folder}/{name}")
         except FileNotFoundError:
             break  # `unpack` says what is missing
-    return artefact.unpack(files, project, head, release, chosen.digest, dimension)
+    return artefact.unpack(files, project, head, release, chosen.digest, chosen.dimension)
 
 
 def write(
@@ -249,7 +247,7 @@ def write(
     folder = artefact.place(project.id, head, release)
     if stores.objects.exists(f"{folder}/{artefact.MANIFEST}"):
         # A run that was killed after writing left a whole candidate: nothing is written twice.
-        return read(stores, project.id, head, release, chosen, chosen.dimension).card
+        return read(stores, project, head, release, chosen).card
     for name, data in artefact.pack(weights, card).items():
         stores.objects.put(f"{folder}/{name}", data)
     return card

@@ -11,8 +11,10 @@ from safetensors.numpy import save
 from closedloop.errors import BadArtefact
 from closedloop.models import artefact
 from closedloop.models.heads import Head
+from closedloop.project import Project
 
 CLASSES, D = ["cat", "dog", "owl"], 4
+PETS = Project(id="pets", title="Pets", kind="classification", classes=(*CLASSES, "newt"))
 
 
 def card(**changes) -> dict:
@@ -39,7 +41,7 @@ def files(card_: dict | None = None, weights: bytes | None = None) -> dict[str, 
 
 
 def unpack(given: dict[str, bytes]) -> artefact.Artefact:
-    return artefact.unpack(given, "pets", "classifier", "r0001-abc", "e1", D)
+    return artefact.unpack(given, PETS, "classifier", "r0001-abc", "e1", D)
 
 
 def test_what_was_packed_comes_back_and_answers_the_same():
@@ -80,9 +82,10 @@ def test_weights_that_are_sound_but_not_the_manifests_are_refused():
         (save(tensors(extra=np.zeros(1, np.float32))), "names"),
         (save({"weight": tensors()["weight"]}), "names"),
         (save(tensors(bias=np.zeros(3, np.float64))), "float32"),
-        (pickle.dumps(tensors()), "read"),
+        (pickle.dumps(tensors()), "too large"),
         (b"", "read"),
-        ((1 << 40).to_bytes(8, "little") + b"{}", "read"),
+        ((1 << 40).to_bytes(8, "little") + b"{}", "too large"),
+        (save(tensors(), {"padding": "x" * 2**20}), "too large"),
     ],
 )
 def test_hostile_weights_are_refused_with_the_reason(weights, reason):
@@ -97,7 +100,10 @@ def test_hostile_weights_are_refused_with_the_reason(weights, reason):
         ({"project": "birds"}, "another release"),
         ({"release": "r0002-abc"}, "another release"),
         ({"classes": ["cat", "dog"]}, "shapes"),
-        ({"classes": ["cat", "dog", "dog"]}, "distinct"),
+        ({"classes": ["cat", "dog", "dog"]}, "in their order"),
+        ({"classes": ["dog", "cat", "owl"]}, "in their order"),
+        ({"classes": ["dog", "owl", "newt"]}, "in their order"),
+        ({"classes": []}, "in their order"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": "hot"}, "read"),
         ({"recipe": {"kind": "pickle"}}, "read"),

@@ -15,10 +15,12 @@ from safetensors.numpy import load, save
 
 from closedloop.errors import BadArtefact
 from closedloop.models.heads import Head, shapes
+from closedloop.project import Project
 from closedloop.storage.objects import MODELS
 
 WEIGHTS, CARD, MANIFEST = "model.safetensors", "card.json", "MANIFEST.json"
 LARGEST = 200 * 2**20  # bytes
+LARGEST_HEADER = 2**16  # bytes of a safetensors file that name its tensors: ours have a few hundred
 _UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError)
 
 
@@ -54,7 +56,7 @@ def pack(weights: bytes, card: dict[str, Any]) -> dict[str, bytes]:
 
 
 def unpack(
-    files: dict[str, bytes], project: str, head_name: str, release: str, encoder: str, dimension: int
+    files: dict[str, bytes], project: Project, head_name: str, release: str, encoder: str, dimension: int
 ) -> Artefact:
     """Check the files of a release and make it ready; raises BadArtefact with the reason.
 
@@ -63,7 +65,7 @@ def unpack(
 
     def require(condition: bool, reason: str) -> None:
         if not condition:
-            raise BadArtefact(release=f"{project}/{head_name}/{release}", reason=reason)
+            raise BadArtefact(release=f"{project.id}/{head_name}/{release}", reason=reason)
 
     try:
         manifest = json.loads(files[MANIFEST])
@@ -77,19 +79,23 @@ def unpack(
         kind, hidden = card["recipe"]["kind"], card["recipe"].get("hidden")
         temperature = float(card["temperature"])
         named = (card["project"], card["head"], card["release"], manifest["release"])
-        require(named == (project, head_name, release, release), "its card is of another release")
+        require(named == (project.id, head_name, release, release), "its card is of another release")
         require(card["encoder"]["digest"] == encoder, "it was trained on another encoder's embeddings")
-        require(len(set(classes)) == len(classes) >= 2, "its classes are not distinct")
+        # Classes are only ever appended to a project; in another order every answer would be another class.
+        in_order = classes == project.classes[: len(classes)] and len(classes) >= 2
+        require(in_order, "its classes are not the project's in their order")
         require(np.isfinite(temperature) and temperature > 0, "its temperature is not a positive number")
+        header = int.from_bytes(files[WEIGHTS][:8], "little")
+        require(header <= LARGEST_HEADER, "the header of its weights is too large")
         tensors = load(files[WEIGHTS])
         expected = shapes(kind, dimension, len(classes), hidden)
     except _UNREADABLE as error:
         raise BadArtefact(
-            release=f"{project}/{head_name}/{release}", reason=f"it cannot be read ({type(error).__name__}: {error})"
+            release=f"{project.id}/{head_name}/{release}", reason=f"it cannot be read ({type(error).__name__}: {error})"
         ) from None
     require(
         {name: tensor.shape for name, tensor in tensors.items()} == expected, "its tensors have other names or shapes"
     )
     require(all(tensor.dtype == np.float32 for tensor in tensors.values()), "its tensors are not float32")
     require(all(bool(np.isfinite(tensor).all()) for tensor in tensors.values()), "its weights are not all finite")
-    return Artefact(project, head_name, release, classes, encoder, Head(kind, tensors, temperature), card)
+    return Artefact(project.id, head_name, release, classes, encoder, Head(kind, tensors, temperature), card)
