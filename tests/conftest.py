@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 from PIL import Image
 
 from closedloop import project as projects
@@ -24,6 +25,9 @@ POSTGRES = os.environ.get("CLOSEDLOOP_TEST_DATABASE_URL", "")
 DATA = Path(os.environ.get("CLOSEDLOOP_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 KEY, SECRET = "testkey", "testsecret123"
 START = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+
+settings.register_profile("closedloop", deadline=None)  # on a busy machine the time of an example says nothing
+settings.load_profile("closedloop")
 
 
 def cannot(reason: str) -> None:

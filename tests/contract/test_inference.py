@@ -33,7 +33,7 @@ def test_every_operation_does_what_its_schema_says(inference: Service) -> None:
     assert {operation.path for operation in operations} >= {"/v1/predict", "/v1/embed", "/v1/releases", "/healthz"}
     for operation in operations:
 
-        @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy())
         def hold(case: schemathesis.Case) -> None:
             case.call_and_validate(base_url=f"http://127.0.0.1:{inference.port}", excluded_checks=excluded)

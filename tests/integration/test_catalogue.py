@@ -147,7 +147,7 @@ def walk(turn: Callable[[str | None], Page], step: str, key: str | None = None) 
     pytest.fail("there is no end of pages")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     world=st.lists(listed(), min_size=40, max_size=len(IDS)),
     chosen=FILTERS,

@@ -17,7 +17,7 @@ def blobs(n: int, classes: int = 3, d: int = 16, noise: float = 0.6, seed: int =
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), labels
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 15)), min_size=2, max_size=80))
 def test_a_group_never_stands_on_both_sides_of_a_split(pairs):
     labels, groups = (np.array(column) for column in zip(*pairs, strict=True))

@@ -244,7 +244,7 @@ def test_a_phones_jpeg_with_further_frames_is_taken() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=2_000), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBP"]))
 def test_any_bytes_give_a_picture_or_a_plain_error(body: bytes, start: bytes) -> None:
     _taken_or_refused(start + body)
@@ -268,7 +268,7 @@ def _rich() -> dict[str, bytes]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("data", _rich().values(), ids=_rich())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=st.lists(st.tuples(st.integers(0, 4_000), st.integers(0, 255)), max_size=12), cut=st.integers(0, 200))
 def test_damaged_pictures_give_a_picture_or_a_plain_error(
     data: bytes, changes: list[tuple[int, int]], cut: int
@@ -304,7 +304,7 @@ def _colours(made: Image.Image) -> list[str]:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(24, 400), st.integers(24, 400))  # narrower ones have symmetries, so zeros
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_perceptual_hash_is_that_of_imagehash(seed: int, width: int, height: int) -> None:
     coarse = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
