@@ -34,6 +34,8 @@ def address(rule: str) -> str:
         "<image_id>": NOBODY,
         "<token>": NOBODY,
         "<table>": "weeks",
+        "<head>": "classifier",
+        "<release_id>": "r0001-00000000",
         "<path:filename>": "icon.svg",
     }
     for name, value in known.items():

@@ -18,8 +18,9 @@ from itsdangerous import TimestampSigner
 from closedloop import accounts, survey
 from closedloop import project as projects
 from closedloop.accounts import OWNER, VIEWER, VISITOR
+from closedloop.project import CLASSIFIER
 from closedloop.queues import RANDOM_SAMPLE
-from closedloop.storage import tables
+from closedloop.storage import registry, tables
 from tests.conftest import START
 from tests.contract.conftest import OWNER_PASSWORD, Answer, Backend, Service, running
 
@@ -30,6 +31,8 @@ PAGES = {
     "/p/birds/dashboard": VIEWER,
     "/p/birds/dashboard/weeks.json": VIEWER,
     "/p/birds/dashboard/weeks.csv": VIEWER,
+    "/p/birds/releases/classifier/r0001-00000000": VIEWER,
+    "/p/birds/releases/classifier/r0001-00000000/card.json": VIEWER,
     "/p/birds/images": VIEWER,
     "/p/birds/images.csv": VIEWER,
     "/p/birds/images.zip": VIEWER,
@@ -115,9 +118,23 @@ def people(web: Service, backend: Backend) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def sent(web: Service, picture: Make) -> dict[str, Any]:
-    """A picture of birds that somebody sent."""
-    return web.upload(picture(400), "/p/birds/predict").json()
+def sent(web: Service, backend: Backend, picture: Make) -> Iterator[dict[str, Any]]:
+    """A picture of birds that somebody sent; and there is a release that was refused."""
+    dataset = {"project_id": "birds", "id": "0" * 16, "head": CLASSIFIER, "digest": "0" * 64, "items": 0}
+    card = {
+        "dataset": {"items": 0},
+        "metrics": {"accuracy": 0.5, "accuracy_95": [0.4, 0.6]},
+        "gate": {"against": "commonest class", "probability_better": 0.5},
+    }
+    release = {"project_id": "birds", "head": CLASSIFIER, "id": "r0001-00000000", "number": 1, "card": card}
+    judged = {"dataset_id": "0" * 16, "encoder": "0" * 64, "state": "refused", "reason": "worse", "created_at": START}
+    with backend.stores.db.write() as tx:
+        tx.execute(tables.datasets.insert().values(**dataset, created_at=START))
+        registry.add_release(tx, {**release, **judged})
+    yield web.upload(picture(400), "/p/birds/predict").json()
+    with backend.stores.db.write() as tx:
+        tx.execute(tables.releases.delete().where(tables.releases.c.project_id == "birds"))
+        tx.execute(tables.datasets.delete().where(tables.datasets.c.project_id == "birds"))
 
 
 @pytest.fixture(scope="module")
@@ -495,6 +512,7 @@ def test_every_page_has_an_owner_or_is_open_on_purpose(backend: Backend) -> None
         path.replace("/p/birds/", "/p/<project_id>/").replace("{image}", "<image_id>") for path in (*PAGES, *FORMS)
     }
     known = {path.replace("weeks.", "<table>.") for path in known}
+    known = {path.replace("classifier/r0001-00000000", "<head>/<release_id>") for path in known}
     open_on_purpose = {
         "/", "/p/<project_id>/", "/predict", "/p/<project_id>/predict", "/predictions/<prediction_id>",
         "/predictions/<prediction_id>/remove", "/feedback", "/feedback/undo", "/label", "/label/undo",

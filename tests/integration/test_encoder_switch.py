@@ -57,7 +57,7 @@ def test_a_worse_encoder_is_refused_and_nothing_changes(stores, shapes, clock, t
 
 
 def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes, clock, tiny, monkeypatch):
-    monkeypatch.setattr(gate, "judge", _generous(gate.judge))
+    monkeypatch.setattr(gate, "judge_switch", _generous(gate.judge_switch))
     chosen = encoder_switch.use(stores, tiny, clock)
     assert installations.chosen_encoder(stores) == chosen
     assert chosen.name == tiny
@@ -69,7 +69,7 @@ def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes
 
 
 def test_a_switch_that_was_paused_while_another_trained_changes_nothing(stores, shapes, clock, tiny, monkeypatch):
-    monkeypatch.setattr(gate, "judge", _generous(gate.judge))
+    monkeypatch.setattr(gate, "judge_switch", _generous(gate.judge_switch))
     before, write = installations.chosen_encoder(stores), training.write
 
     def slow_write(*arguments):
