@@ -83,7 +83,8 @@ def pin(stores: Stores, project_id: str, head: str, release_id: str, by: str, no
         registry.pin(tx, {"project_id": project_id, "head": head, "release_id": release_id, "by": by, "at": now})
         if live and live["id"] == release_id:
             return None
-        registry.go_live(tx, project_id, head, release_id, now, f"{release_id} was pinned")
+        came = f"pinned in place of {live['id']}" if live else "pinned"
+        registry.go_live(tx, project_id, head, release_id, now, f"{release_id} was pinned", came)
     return live["id"] if live else None
 
 
@@ -121,5 +122,6 @@ def rollback(
             raise ReleaseChanged(live=live["id"], expected=expected)
         if registry.pinned(tx, project_id, head):
             raise Pinned(release=live["id"], project=project_id)
-        registry.go_live(tx, project_id, head, earlier["id"], now, f"rolled back to {earlier['id']}")
+        went, came = f"rolled back to {earlier['id']}", f"put back in place of {live['id']}"
+        registry.go_live(tx, project_id, head, earlier["id"], now, went, came)
     return live["id"], earlier["id"]

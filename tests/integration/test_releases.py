@@ -68,6 +68,7 @@ def test_pinning_an_earlier_release_puts_it_back(stores, clock, two):
     assert live(stores) == two[0]
     states = {row["release"]: (row["state"], row["reason"]) for row in releases.listing(stores, "pets")}
     assert states[two[1]] == ("retired", f"{two[0]} was pinned")
+    assert states[two[0]] == ("live", f"pinned in place of {two[1]}")
     assert pin(stores, clock, two[1]) == two[0]  # another pin instead of the first
     assert [row["pinned"] for row in releases.listing(stores, "pets")] == [False, True]
 

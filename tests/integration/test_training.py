@@ -135,6 +135,7 @@ def test_rollback_goes_back_one_release_at_a_time(stores, project, clock, answer
     with pytest.raises(NothingToRollBack):
         releases.rollback(stores, "pets", CLASSIFIER, clock())
     assert live(stores) == names[0]
+    assert releases.listing(stores, "pets")[0]["reason"] == f"put back in place of {names[1]}"
 
 
 def test_only_one_trains_a_project_at_a_time(stores, project, clock, answered):

@@ -48,17 +48,19 @@ def add_release(tx: sa.Connection, row: Mapping[str, Any]) -> None:
     tx.execute(releases.insert().values(**row))
 
 
-def go_live(tx: sa.Connection, project_id: str, head: str, release_id: str, now: dt.datetime, reason: str) -> None:
-    """Make a release the live one; the live one until now is retired with `reason`."""
+def go_live(
+    tx: sa.Connection, project_id: str, head: str, release_id: str, now: dt.datetime, went: str, came: str | None = None
+) -> None:
+    """Make a release the live one; why the live one until now went and, where it is no news, why this one came."""
     tx.execute(
         releases.update()
         .where(_of(project_id, head), releases.c.state == "live", releases.c.id != release_id)
-        .values(state="retired", reason=reason)
+        .values(state="retired", reason=went)
     )
     tx.execute(
         releases.update()
         .where(_of(project_id, head), releases.c.id == release_id)
-        .values(state="live", went_live_at=now)
+        .values(state="live", went_live_at=now, **({"reason": came} if came else {}))
     )
 
 
