@@ -9,61 +9,21 @@ from typing import Any
 
 import zipstream
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from closedloop import catalogue, history, image, removal
 from closedloop import project as projects
-from closedloop.catalogue import NEWEST, ORDERS, Filter
-from closedloop.errors import BadRequest, StoreAway, UnknownPicture
+from closedloop.catalogue import ORDERS
+from closedloop.errors import StoreAway, UnknownPicture
 from closedloop.project import Project
 from closedloop.storage import Stores, pictures
 from flask_app import context, rights
-from flask_app.texts import fault_text
+from flask_app.filters import Faults, Query, asked
 
 pages = Blueprint("images", __name__)
 
 KEPT = "private, max-age=31536000, immutable"  # a picture's name is its digest: it never changes
 COLUMNS = ("image_id", "arrived_at", "label", "confidence", "flagged", "user_label", "answer", "disagrees")
-
-
-class _Query(BaseModel):
-    """The filter's form, as it stands in the address; an empty field is none."""
-
-    model_config = ConfigDict(extra="ignore")
-    label: str | None = None
-    answer: str | None = None
-    at_least: float | None = Field(None, ge=0, le=100)  # percent
-    at_most: float | None = Field(None, ge=0, le=100)
-    queue: str | None = None
-    flagged: bool | None = None
-    answered: bool | None = None
-    disagrees: bool | None = None
-    since: dt.date | None = Field(None, ge=dt.date(1970, 1, 1), le=dt.date(2999, 12, 31))
-    until: dt.date | None = Field(None, ge=dt.date(1970, 1, 1), le=dt.date(2999, 12, 31))
-    order: str = NEWEST
-    zone: int = Field(0, ge=-14 * 60, le=14 * 60)  # min that the visitor's clock is behind UTC, as browsers say it
-
-    def filter(self) -> Filter:
-        """The filter; days begin and end at the visitor's midnight."""
-        return Filter(
-            label=self.label,
-            answer=self.answer,
-            at_least=None if self.at_least is None else self.at_least / 100,
-            at_most=None if self.at_most is None else self.at_most / 100,
-            queue=self.queue,
-            flagged=self.flagged,
-            answered=self.answered,
-            disagrees=self.disagrees,
-            since=self._midnight(self.since, 0),
-            until=self._midnight(self.until, 1),
-        )
-
-    def _midnight(self, day: dt.date | None, later: int) -> dt.datetime | None:
-        if day is None:
-            return None
-        start = dt.datetime.combine(day, dt.time(), dt.UTC) + dt.timedelta(days=later)
-        return start + dt.timedelta(minutes=self.zone)
 
 
 @pages.get("/p/<project_id>/images")
@@ -74,12 +34,12 @@ def page(project_id: str) -> AnyResponse | tuple[str, int] | str:
     typed = {name: value for name, value in request.args.items() if value}
     key, backwards = typed.get("after") or typed.get("before"), "before" in typed and "after" not in typed
     try:
-        asked = _asked(project)
-        found = catalogue.page(context.stores(), project.id, asked.filter(), asked.order, key, backwards)
+        query = asked(project)
+        found = catalogue.page(context.stores(), project.id, query.filter(), query.order, key, backwards)
         faults: dict[str, str] = {}
-    except _Faults as error:
+    except Faults as error:
         if context.wants_json():
-            raise BadRequest(reason="; ".join(f"{name}: {fault}" for name, fault in error.by_field.items())) from None
+            raise error.refusal() from None
         found, faults = catalogue.Page(), error.by_field
     if context.wants_json():
         return jsonify(
@@ -88,7 +48,7 @@ def page(project_id: str) -> AnyResponse | tuple[str, int] | str:
             after=found.after,
             before=found.before,
         )
-    kept = {name: value for name, value in typed.items() if name in _Query.model_fields}
+    kept = {name: value for name, value in typed.items() if name in Query.model_fields}
     shown = render_template(
         "images.html",
         project=project,
@@ -215,43 +175,14 @@ def _jpeg(data: bytes) -> Response:
     return Response(data, mimetype="image/jpeg", headers={"Cache-Control": KEPT})
 
 
-class _Faults(Exception):
-    """What is wrong with a form, by field."""
-
-    def __init__(self, by_field: dict[str, str]) -> None:
-        self.by_field = by_field
-
-
-def _asked(project: Project) -> _Query:
-    given = {name: value for name, value in request.args.items() if value and name in _Query.model_fields}
-    faults: dict[str, str] = {}
-    try:
-        asked = _Query.model_validate(given)
-    except ValidationError as error:
-        faults = {str(fault["loc"][0]): fault_text(fault) for fault in error.errors()}
-        raise _Faults(faults) from None
-    for name, known in (
-        ("label", project.classes),
-        ("answer", project.classes),
-        ("queue", project.queues),
-        ("order", ORDERS),
-    ):
-        value = getattr(asked, name)
-        if value is not None and value not in known:
-            faults[name] = f"There is no {value[:100]}."
-    if faults:
-        raise _Faults(faults)
-    return asked
-
-
 def _chosen(project_id: str) -> tuple[Project, Iterator[catalogue.Entry]]:
     rights.viewer(project_id)
     project = projects.get(context.stores(), project_id)
     try:
-        asked = _asked(project)
-    except _Faults as error:
-        raise BadRequest(reason="; ".join(f"{name}: {fault}" for name, fault in error.by_field.items())) from None
-    return project, catalogue.every(context.stores(), project.id, asked.filter(), asked.order)
+        query = asked(project)
+    except Faults as error:
+        raise error.refusal() from None
+    return project, catalogue.every(context.stores(), project.id, query.filter(), query.order)
 
 
 def _zipped(

@@ -247,6 +247,19 @@ def test_a_fresh_project_says_of_each_part_what_is_missing(owner, add_project: C
 
 
 @wide_alone
+def test_with_answers_enough_a_project_without_a_model_says_that_it_is_trained_next(owner, add_project, records):
+    project = add_project("enough")
+    counted = {**survey.count(records, project, now()), "settled": project.train.at_least_new}
+    with records.db.write() as tx:
+        keep(tx, project.id, now(), 3600.0, counted)
+    owner.goto(f"/p/{project.id}/dashboard")
+    how_good = card(owner, "How good is the model?")
+    expect(how_good).to_contain_text("it is trained at the trainer's next turn")
+    expect(how_good).to_contain_text(f"closedloop train {project.id}")
+    expect(how_good.get_by_role("link", name="Send pictures")).to_have_count(0)
+
+
+@wide_alone
 def test_the_charts_of_a_project_that_is_counted_while_one_looks_are_drawn(owner, add_project, installation, records):
     project = add_project("counted-late")
     visitor = Visitor(installation.pages, project.id, seed=1)

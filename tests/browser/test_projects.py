@@ -112,11 +112,12 @@ def test_a_change_is_kept_with_who_made_it_and_when(owner, installation, add_pro
 def test_classes_may_only_be_appended_and_what_was_typed_is_kept(owner, add_project, records, size):
     project = add_project("classes", ("cat", "dog"))
     owner.goto(f"/p/{project.id}/settings")
-    for typed in ("dog\ncat", "cat", "cat\nowl\ndog"):
+    said = {"dog\ncat": "append", "cat": "These are missing: dog.", "cat\nowl\ndog": "append"}
+    for typed, why in said.items():
         owner.get_by_label("Classes", exact=True).fill(typed)
         owner.get_by_role("button", name="Save").click()
         expect(owner.get_by_role("alert")).to_be_visible()
-        fault_of(owner, "Classes")
+        assert why in fault_of(owner, "Classes")
         expect(owner.get_by_label("Classes", exact=True)).to_have_value(typed)
     assert projects.get(records, project.id).classes == ("cat", "dog")
     owner.get_by_label("Classes", exact=True).fill("cat\ndog\nowl")

@@ -18,6 +18,7 @@ from itsdangerous import TimestampSigner
 from closedloop import accounts, survey
 from closedloop import project as projects
 from closedloop.accounts import OWNER, VIEWER, VISITOR
+from closedloop.inference import Inference
 from closedloop.project import CLASSIFIER
 from closedloop.queues import RANDOM_SAMPLE
 from closedloop.storage import registry, tables
@@ -523,6 +524,18 @@ def test_every_page_has_an_owner_or_is_open_on_purpose(backend: Backend) -> None
     of_ones_own = {"/account/password", "/account/tokens", "/account/tokens/remove"}
     rules = {rule.rule for rule in create_app(backend.settings).url_map.iter_rules()}
     assert rules == known | open_on_purpose | of_the_default_project | of_ones_own
+
+
+def test_what_is_for_who_runs_the_machine_is_shown_to_no_visitor(
+    backend: Backend, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"notices": ["`closedloop encoder use` changes it."], "encoder": {"knows_words": False}, "releases": []}
+    monkeypatch.setattr(Inference, "releases", lambda _self: told)
+    client = create_app(backend.settings).test_client()
+    assert "closedloop encoder use" not in client.get("/p/birds/").text
+    for who, token in tokens.items():
+        page = client.get("/p/birds/", headers={"Authorization": f"Bearer {token}"}).text
+        assert ("closedloop encoder use" in page) == allowed(VIEWER, who), who
 
 
 def _now() -> Any:

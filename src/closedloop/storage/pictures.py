@@ -183,6 +183,8 @@ def feedback_on_image(tx: sa.Connection, project_id: str, image_id: str) -> tupl
 
 def add_embeddings(tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     """Keep embeddings (of one project) that are not there yet, but for those of pictures removed meanwhile."""
+    if not rows:
+        return 0
     there = sa.select(images.c.id).where(
         images.c.project_id == rows[0]["project_id"],
         images.c.id.in_([row["image_id"] for row in rows]),
