@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from rich.console import Console
 
 from demo.__main__ import PICTURES, PROJECT, ROUNDS, SEED, draw, turn
-from demo.installation import CHECKOUT, Installation, started
+from demo.installation import CHECKOUT, Installation, live_release, started
 from demo.people import Annotators, Visitor, digits, logged_in
 
 DOCS = CHECKOUT / "docs"
@@ -99,6 +99,8 @@ def shoot(browser: Browser, installation: Installation, size: str) -> None:
                 expect(chart.locator("svg")).to_be_visible(timeout=20_000)
             owner.evaluate("window.scrollTo(0, 0)")
         keep(owner, name, size)
+    owner.goto(f"/p/{PROJECT}/releases/classifier/{live_release(installation, PROJECT)}")
+    keep(owner, "release", size)
     owner.goto(f"/p/{PROJECT}/images?disagrees=true")
     owner.locator(".tile").first.click()
     owner.wait_for_load_state("networkidle")
