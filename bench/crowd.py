@@ -13,13 +13,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from closedloop import catalogue, datasets, gate, queues
+from closedloop import catalogue, gate, labels, queues
 from closedloop import project as projects
-from closedloop.annotations import ANSWERED, SKIPPED, UNSURE
-from closedloop.datasets import Vote
 from closedloop.estimates import wilson_interval
 from closedloop.project import CLASSIFIER, Project
 from closedloop.storage import Stores, tables
+from closedloop.votes import ANSWERED, SKIPPED, UNSURE, Vote
 
 SEED = 11
 WEEKS = 20
@@ -146,7 +145,7 @@ class _Writer:
             self._include(image_id, queue, asked, at)
             if asked:
                 votes += self._ask(image_id, queue, prediction_id, truth, at)
-        answer, _ = datasets.settle(votes)
+        answer, _ = labels.settle(votes)
         if answer is not None:
             self.settled.append((max(vote.at for vote in votes), image_id, answer))
         self.rows[tables.catalogue].append(

@@ -6,13 +6,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
-from closedloop import gauges, health, leases, outbox, rates, sampling, schedule, survey, sync, tracking
+from closedloop import gauges, health, leases, outbox, rates, sampling, schedule, selections, survey, sync, tracking
 from closedloop import project as projects
 from closedloop.errors import LabelStudioAway, LeaseTaken
 from closedloop.inference import Inference
 from closedloop.label_studio import LabelStudio
 from closedloop.logs import configure_logs, get_logger
-from closedloop.project import Project
+from closedloop.project import CLASSIFICATION, SELECTION, Project
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import Stores, asking, installation, open_stores
 from closedloop.storage.objects import LABEL_STUDIO, PRODUCTION, TRACKING
@@ -46,6 +46,8 @@ class Sampler:
     def draw_samples(self) -> None:
         """Draw the random sample of each project whose hour has come."""
         for project in projects.all_projects(self.stores):
+            if project.kind != CLASSIFICATION:
+                continue
 
             def last(tx: Any, id_: str = project.id) -> dt.datetime | None:
                 return asking.last_window_end(tx, id_) or installation.project_since(tx, id_)
@@ -54,6 +56,14 @@ class Sampler:
                 if mine:
                     drawn = sampling.draw_sample(self.stores, project, now())
                     get_logger().info("sample drawn", project=project.id, frame=drawn.frame, drawn=drawn.drawn)
+
+    def ask_about_sets(self) -> None:
+        """Ask about the sets of which a project's ranker is least sure, and have old suggestions renewed."""
+        for project in projects.all_projects(self.stores):
+            if project.kind == SELECTION:
+                selections.renew(self.stores, project, now())
+                if asked := selections.ask_least_sure(self.stores, project, now()):
+                    get_logger().info("least sure sets asked about", project=project.id, sets=asked)
 
     def sync(self) -> None:
         """Do a round with Label Studio for each project that is due; for all at the start."""
@@ -124,7 +134,7 @@ def main() -> None:
     registry.register(gauges.Ready(ready))
     health.serve(settings.closedloop_bind, settings.closedloop_sampler_port, registry, ready)
     often = {sampler.work_outbox: 1, sampler.draw_samples: 1, sampler.sync: 1}
-    schedule.run_jobs({**often, sampler.survey: 5, sampler.close_days: 600}, now)
+    schedule.run_jobs({**often, sampler.ask_about_sets: 5, sampler.survey: 5, sampler.close_days: 600}, now)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from closedloop.project import UNKNOWN, Project
-from closedloop.storage import answers, asking
-from closedloop.tasks import CHOICE
-
-ANSWERED, UNSURE, SKIPPED, WITHDRAWN, REFUSED = "answered", "unknown", "skipped", "withdrawn", "refused"
+from closedloop.judgements import judge
+from closedloop.project import Project
+from closedloop.storage import answers, asking, sets
+from closedloop.votes import WITHDRAWN
 
 
 class NotOurs(Exception):
@@ -49,15 +48,6 @@ class TaskAnswers:
     updated_at: dt.datetime
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What an annotation means for the loop."""
-
-    state: str
-    label: str | None = None
-    reason: str | None = None
-
-
 def keep(tx: Any, project: Project, queue: str, data: Any, raw: Any, now: dt.datetime) -> bool:
     """Keep one version of one annotation (Label Studio's JSON) of the task with this `data`.
 
@@ -71,7 +61,8 @@ def keep(tx: Any, project: Project, queue: str, data: Any, raw: Any, now: dt.dat
     task = asking.task(tx, task_id) if isinstance(task_id, str) else None
     if task is None or (task["project_id"], task["queue"]) != (project.id, queue):
         raise NotOurs(f"no task of {project.id}/{queue} has the id {str(task_id)[:60]!r}")
-    judgement = judge(project, annotation.was_cancelled, annotation.result)
+    in_set = sets.pictures_of(tx, project.id, [task["set_id"]]).get(task["set_id"], []) if task["set_id"] else []
+    judgement = judge(project, queue, annotation.was_cancelled, annotation.result, in_set)
     moment = annotation.updated_at if annotation.updated_at.tzinfo else annotation.updated_at.replace(tzinfo=dt.UTC)
     by = annotation.completed_by
     seconds = annotation.lead_time
@@ -111,24 +102,3 @@ def withdraw_missing(tx: Any, project: Project, queue: str, task: TaskAnswers, n
         gone = {"answered_at": moment, "state": WITHDRAWN, "label": None, "reason": None, "collected_at": now}
         count += answers.add_annotation(tx, {**row, **gone})
     return count
-
-
-def judge(project: Project, was_cancelled: bool, result: Any) -> Judgement:
-    """What an annotation's result says. Nothing in it is believed that the manifest does not know.
-
-    A skipped task still carries the untouched suggestion as its result, so skipping is looked at first.
-    """
-    if was_cancelled:
-        return Judgement(SKIPPED)
-    if not isinstance(result, list) or len(result) != 1 or not isinstance(result[0], dict):
-        return Judgement(REFUSED, reason="not exactly one result")
-    value = result[0].get("value")
-    choices = value.get("choices") if isinstance(value, dict) else None
-    if result[0].get("from_name") != CHOICE or not isinstance(choices, list) or len(choices) != 1:
-        return Judgement(REFUSED, reason="not exactly one choice")
-    label = choices[0]
-    if label == UNKNOWN:
-        return Judgement(UNSURE)
-    if label not in project.classes:
-        return Judgement(REFUSED, reason=f"not a class of the project: {str(label)[:100]!r}")
-    return Judgement(ANSWERED, label)

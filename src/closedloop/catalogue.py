@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from closedloop import datasets
+from closedloop import labels
 from closedloop.storage import Stores, pictures
 from closedloop.storage import catalogue as rows
 from closedloop.storage.catalogue import NEWEST, ORDERS, Filter
@@ -48,8 +48,8 @@ def refresh(tx: Any, project_id: str, image_id: str) -> None:
         return
     newest = pictures.newest_answer(tx, project_id, image_id)
     flagged, user_label = pictures.feedback_on_image(tx, project_id, image_id)
-    votes = datasets.votes_of(tx, project_id, image_id)
-    answer, _ = datasets.settle(votes)
+    votes = labels.votes_of(tx, project_id, image_id)
+    answer, _ = labels.settle(votes)
     label = newest["label"] if newest else None
     rows.put(
         tx,

@@ -314,6 +314,57 @@ class BrokenPicture(ClosedloopError):
     status = 422
 
 
+# Sets
+
+
+class SetSize(ClosedloopError):
+    """A set has 2 to 12 pictures; this one has {have}. Send that many files in the multipart field "file"."""
+
+    code = "set_size"
+    status = 422
+
+
+class SamePictureTwice(ClosedloopError):
+    """The pictures {first} and {second} of the set are the same. Send each one once."""
+
+    code = "same_picture_twice"
+    status = 422
+
+
+class PictureOfSet(ClosedloopError):
+    """Picture {number} of the set: {reason}"""
+
+    code = "picture_of_set"
+
+    @classmethod
+    def of(cls, number: int, fault: ClosedloopError) -> "PictureOfSet":
+        """What is wrong with one picture (counted from 1), with the fault's own code and status."""
+        error = cls(number=number, reason=str(fault))
+        error.code, error.status = fault.code, fault.status
+        return error
+
+
+class MixedSet(ClosedloopError):
+    """The set {name} has pictures of "{first}" and of "{second}". A set has pictures of one project only."""
+
+    code = "mixed_set"
+    status = 422
+
+
+class UnknownSet(ClosedloopError):
+    """There is no such set here: it may have been removed."""
+
+    code = "unknown_set"
+    status = 404
+
+
+class UnusableBox(ClosedloopError):
+    """The crop {box} cannot be used: {reason}."""
+
+    code = "unusable_box"
+    status = 422
+
+
 # Manifests
 
 
@@ -328,6 +379,13 @@ class ClassesChanged(ClosedloopError):
     """The classes of "{project}" may only be appended to: they were {old}, the manifest says {new}."""
 
     code = "classes_changed"
+    status = 422
+
+
+class WrongKind(ClosedloopError):
+    """The project "{project}" is a {kind}; this is for a {wanted}."""
+
+    code = "wrong_kind"
     status = 422
 
 

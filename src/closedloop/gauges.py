@@ -14,13 +14,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from closedloop import project as projects
-from closedloop.annotations import ANSWERED, UNSURE
 from closedloop.errors import ClosedloopError
 from closedloop.health import PATIENCE, InTime, Readiness
 from closedloop.logs import get_logger
 from closedloop.storage import Stores, asking, pictures, registry
+from closedloop.votes import USABLE
 
-OUTBOX_KINDS = ("predict", "deliver", "tidy")
+OUTBOX_KINDS = ("predict", "suggest", "propose", "deliver", "tidy")
 T = TypeVar("T")
 
 
@@ -99,7 +99,7 @@ class Loop(Collector):
         known = projects.all_projects(self._stores)
         with self._stores.db.read() as tx:
             now = self._clock()
-            depths = asking.queue_depths(tx, (ANSWERED, UNSURE))
+            depths = asking.queue_depths(tx, USABLE)
             undelivered = asking.undelivered(tx)
             waiting = asking.waiting_by_kind(tx)
             pending = pictures.waiting_for_an_answer(tx)

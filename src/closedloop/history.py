@@ -4,9 +4,11 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from closedloop import datasets
+from closedloop import crops, labels
+from closedloop.crops import Box
 from closedloop.errors import UnknownPicture
-from closedloop.storage import Stores, lineage, pictures
+from closedloop.storage import Stores, lineage, pictures, sets
+from closedloop.votes import IMPORT
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class History:
     tasks: list[Any]  # with `probability`, `created_at`, `synced_at`, and `annotations`: every version of every answer
     imported: str | None
     answer: str | None  # what annotators settled, or an import said
+    sets: list[str]  # that it is in
+    crop: Box | None  # what annotators settled, or an import said
     datasets: list[Any]  # `id, label, created_at`, and `releases`: who learnt from it, with their `state`
 
     @property
@@ -40,13 +44,15 @@ def of(stores: Stores, project_id: str, image_id: str) -> History:
         picture = pictures.image(tx, project_id, image_id)
         if picture is None or picture["removed_at"] is not None:
             raise UnknownPicture
-        votes = datasets.votes_of(tx, project_id, image_id)
+        votes = labels.votes_of(tx, project_id, image_id)
         return History(
             picture=picture,
             predictions=lineage.predictions_about(tx, project_id, image_id),
             feedback=lineage.feedback_about(tx, project_id, image_id),
             tasks=lineage.tasks_about(tx, project_id, image_id),
-            imported=next((vote.label for vote in votes if vote.queue == datasets.IMPORT), None),
-            answer=datasets.settle(votes)[0],
+            imported=next((vote.answer for vote in votes if vote.queue == IMPORT), None),
+            answer=labels.settle(votes)[0],
+            sets=sets.with_picture(tx, project_id, image_id),
+            crop=crops.settle(crops.votes_of(tx, project_id, image_id))[0],
             datasets=lineage.datasets_with(tx, project_id, image_id),
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from closedloop import catalogue, image, removal
 from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, RemovedMeanwhile, StoreAway
 from closedloop.leases import Lease
-from closedloop.project import Project
+from closedloop.project import CLASSIFICATION, Project
 from closedloop.storage import Stores, answers, pictures
 from closedloop.storage.objects import PRODUCTION
 
@@ -30,8 +30,9 @@ class Imported:
 def find(project: Project, folder: Path) -> tuple[list[tuple[Path, str]], list[str]]:
     """The files below each class's sub-folder with their class, and the sub-folders that name no class.
 
-    Raises BadRequest where there is no such folder or none of its sub-folders is a class.
+    Raises WrongKind, BadRequest where there is no such folder or none of its sub-folders is a class.
     """
+    project.check_kind(CLASSIFICATION)
     if not folder.is_dir():
         raise BadRequest(reason=f"there is no folder {folder}")
     sub_folders = sorted(entry for entry in folder.iterdir() if entry.is_dir())

@@ -1,6 +1,7 @@
 """The client of the inference service."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,27 @@ class Answer:
     release: str | None
     encoder: str  # digest of its weights
     vector: bytes  # float32, unit length
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What one release said about the pictures of a set, in their order."""
+
+    scores: tuple[float, ...]
+    best: int | None  # position; None: no release could answer
+    confidence: float  # probability (0-1) that the best is the one that is chosen
+    release: str | None
+    encoder: str
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """Which part of a picture a release would keep."""
+
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2 as fractions
+    confidence: float  # expected overlap (IoU, 0-1) with what a person would keep
+    release: str
+    encoder: str
 
 
 class Inference:
@@ -46,6 +68,34 @@ class Inference:
                 base64.b64decode(body["vector"], validate=True),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InferenceAway(reason=f"its answer could not be read: {error!r}") from None
+
+    def rank(self, project_id: str, jpegs: Sequence[bytes]) -> Ranked:
+        """Which of some stored pictures is best.
+
+        Raises InferenceAway where the service gives no answer in time, InferenceRefused where they are the reason.
+        """
+        files = [("file", (f"{number}.jpg", jpeg, "image/jpeg")) for number, jpeg in enumerate(jpegs)]
+        body = self._call("POST", "/v1/rank", params={"project": project_id}, files=files)
+        try:
+            scores = tuple(float(score) for score in body["scores"])
+            best = None if body["best"] is None else int(body["best"])
+            if len(scores) != len(jpegs) or (best is not None and not 0 <= best < len(jpegs)):
+                raise ValueError("it is about another number of pictures")
+            return Ranked(scores, best, float(body["confidence"]), body["release"], str(body["encoder"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InferenceAway(reason=f"its answer could not be read: {error!r}") from None
+
+    def crop(self, project_id: str, jpeg: bytes) -> Proposed | None:
+        """Which part of a stored picture to keep; None where no release can say. Raises as `rank` does."""
+        body = self._call("POST", "/v1/crop", params={"project": project_id}, content=jpeg)
+        if body.get("release") is None:
+            return None
+        try:
+            box, confidence = body["box"], float(body["confidence"])
+            edges = (float(box["x1"]), float(box["y1"]), float(box["x2"]), float(box["y2"]))
+            return Proposed(edges, confidence, str(body["release"]), str(body["encoder"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise InferenceAway(reason=f"its answer could not be read: {error!r}") from None
 
     def releases(self) -> dict[str, Any]:

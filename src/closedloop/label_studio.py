@@ -19,7 +19,7 @@ from label_studio_sdk.core.api_error import ApiError
 from closedloop.annotations import TaskAnswers
 from closedloop.errors import LabelStudioAway, LabelStudioRefused, LabelStudioSync
 from closedloop.settings import Settings
-from closedloop.tasks import MODEL_VERSION
+from closedloop.task_files import MODEL_VERSION
 
 CONFIGS = Path(__file__).parents[2] / "label_studio"  # a checkout, or the image built from one
 TITLE_LENGTH = 50
@@ -58,12 +58,12 @@ class LabelStudio:
         with self._away_said_plainly():
             return str(self._client.versions.get().release)
 
-    def provision(self, project_id: str, queue: str, kind: str, known: int | None) -> int:
+    def provision(self, project_id: str, queue: str, config_name: str, known: int | None) -> int:
         """Make the project of a queue and its three storages, or repair what is missing; returns its number.
 
         The prefixes must not be empty (see `sync.py`): Label Studio refuses a storage on an empty prefix.
         """
-        config = (CONFIGS / f"{kind}.xml").read_text(encoding="utf-8").strip()  # as Label Studio keeps it
+        config = (CONFIGS / f"{config_name}.xml").read_text(encoding="utf-8").strip()  # as Label Studio keeps it
         marker = f"closedloop:{project_id}/{queue}"
         with self._away_said_plainly():
             found = self._project(known, marker)

@@ -1,6 +1,7 @@
 """From a picture, an annotation or a release to all that rests on it, and to all that it rests on."""
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from closedloop import datasets, history, releases
@@ -45,6 +46,8 @@ def of_picture(stores: Stores, project_id: str, image_id: str) -> dict[str, Any]
         "removed": False,
         "arrived_at": found.picture["arrived_at"].isoformat(),
         "answer": found.answer,
+        "sets": found.sets,
+        "crop": found.crop and asdict(found.crop),
         "imported": found.imported,
         "predictions": [
             {"prediction": row["id"], "release": row["release"], "label": row["label"]} for row in found.predictions
@@ -71,20 +74,21 @@ def of_annotation(stores: Stores, number: str) -> list[dict[str, Any]]:
     entries = []
     for task_id in dict.fromkeys(row["task_id"] for row in versions):
         rows = [row for row in versions if row["task_id"] == task_id]
-        project_id, image_id = rows[0]["project_id"], rows[0]["image_id"]
+        project_id, subject = rows[0]["project_id"], rows[0]["image_id"] or rows[0]["set_id"]
         with stores.db.read() as tx:
-            candidates = lineage.datasets_with(tx, project_id, image_id)
+            candidates = lineage.datasets_with(tx, project_id, subject)
         entries.append(
             {
                 "annotation": number,
                 "project": project_id,
                 "queue": rows[0]["queue"],
-                "picture": image_id,
+                "picture": rows[0]["image_id"],
+                "set": rows[0]["set_id"],
                 "annotator": rows[0]["annotator"],
                 "versions": [
                     {"at": row["answered_at"].isoformat(), "state": row["state"], "label": row["label"]} for row in rows
                 ],
-                "datasets": [_learnt(one) for one in candidates if _counted(stores, project_id, one, image_id, number)],
+                "datasets": [_learnt(one) for one in candidates if _counted(stores, project_id, one, subject, number)],
             }
         )
     return entries
@@ -100,8 +104,8 @@ def of_release(stores: Stores, name: str) -> dict[str, Any]:
     with stores.db.read() as tx:
         frozen = answers.dataset(tx, row["project_id"], row["dataset_id"])
         answered = lineage.answers_of_release(tx, row["project_id"], row["id"])
-    dataset, _ = datasets.read(stores, row["project_id"], frozen["id"], frozen["digest"])
-    votes = [vote for item in dataset.items for vote in item.votes if vote["label"] == item.label]
+    dataset, _ = datasets.read(stores, row["project_id"], frozen["id"], frozen["digest"], row["head"])
+    votes = [vote for item in dataset.items for vote in item.votes if vote["annotator"] in item.annotators]
     annotators: dict[str, int] = {}
     for vote in votes:
         annotators[vote["annotator"]] = annotators.get(vote["annotator"], 0) + 1
@@ -116,7 +120,7 @@ def of_release(stores: Stores, name: str) -> dict[str, Any]:
         "dataset": dataset.id,
         "annotators": dict(sorted(annotators.items())),
         "annotations": sorted((vote["annotation"] for vote in votes if vote["annotation"]), key=int),
-        "pictures": [item.image_id for item in dataset.items],
+        "pictures": dataset.image_ids,
         "answered": answered,
     }
 
@@ -129,10 +133,10 @@ def _learnt(dataset: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _counted(stores: Stores, project_id: str, candidate: dict[str, Any], image_id: str, number: str) -> bool:
+def _counted(stores: Stores, project_id: str, candidate: dict[str, Any], subject: str, number: str) -> bool:
     """Whether an annotation was among the votes that counted in a frozen dataset."""
     with stores.db.read() as tx:
         frozen = answers.dataset(tx, project_id, candidate["id"])
-    dataset, _ = datasets.read(stores, project_id, frozen["id"], frozen["digest"])
-    votes = next(item.votes for item in dataset.items if item.image_id == image_id)
+    dataset, _ = datasets.read(stores, project_id, frozen["id"], frozen["digest"], frozen["head"])
+    votes = next((item.votes for item in dataset.items if item.subject == subject), ())
     return any(vote["annotation"] == number for vote in votes)

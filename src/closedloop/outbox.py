@@ -7,7 +7,7 @@ holds up another.
 import datetime as dt
 from collections.abc import Callable
 
-from closedloop import prediction, removal, tasks, tracking
+from closedloop import crops, prediction, removal, sets, tasks, tracking
 from closedloop.errors import DatabaseAway, InferenceAway, StoreAway
 from closedloop.inference import Inference
 from closedloop.logs import get_logger
@@ -31,6 +31,10 @@ def work(stores: Stores, inference: Inference, clock: Callable[[], dt.datetime])
         try:
             if kind == "predict":
                 prediction.answer_pending(stores, inference, ref, clock())
+            elif kind == "suggest":
+                sets.suggest(stores, inference, ref, clock())
+            elif kind == "propose":
+                crops.propose(stores, inference, ref, clock())
             elif kind == "deliver":
                 tasks.deliver(stores, ref, clock())
             elif kind == "tidy":

@@ -15,7 +15,7 @@ from closedloop.errors import InferenceAway, InferenceRefused, KeyUsedForAnother
 from closedloop.inference import Answer, Inference
 from closedloop.leases import Lease
 from closedloop.logs import get_logger
-from closedloop.project import Project
+from closedloop.project import CLASSIFICATION, Project
 from closedloop.project import get as get_project
 from closedloop.storage import Stores, asking, pictures
 from closedloop.storage.objects import PRODUCTION
@@ -79,8 +79,9 @@ def receive(
 
     The same bytes again are the same image with a new prediction; the same `idempotency_key` gives the same prediction.
     `visitor` is who may see and remove it later.
-    Raises the errors of `image.accept`, KeyUsedForAnother, StoreAway or DatabaseAway; then nothing is kept.
+    Raises the errors of `image.accept`, WrongKind, KeyUsedForAnother, StoreAway or DatabaseAway; then nothing is kept.
     """
+    project.check_kind(CLASSIFICATION)
     picture = image.accept(data)
     if idempotency_key and (former := _by_key(stores, project.id, idempotency_key, picture.id)):
         return former

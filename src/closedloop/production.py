@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from closedloop import datasets
+from closedloop import labels
 from closedloop.estimates import Estimate, Group, weighted_share
 from closedloop.project import Project
 from closedloop.queues import LOW_CONFIDENCE, RANDOM_SAMPLE, USER_FEEDBACK, USER_LABEL
@@ -92,7 +92,7 @@ class Record:
 
 def record(stores: Stores, project: Project, since: dt.datetime) -> Record:
     """Read what was answered since a moment, and what annotators have settled about it. Raises DatabaseAway."""
-    settled = {item.image_id: item for item in datasets.settled_items(stores, project)}
+    settled = {item.image_id: item for item in labels.settled_items(stores, project)}
     with stores.db.read() as tx:
         counts = production.answered_counts(tx, project.id, since, STRATA)
         looked_at = production.answered_and_annotated(tx, project.id, since, STRATA)

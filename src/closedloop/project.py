@@ -9,18 +9,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from closedloop.errors import ClassesChanged, ManifestFaults, UnknownClass, UnknownProject
-from closedloop.queues import CLASSIFICATION_QUEUES
+from closedloop.errors import ClassesChanged, ManifestFaults, UnknownClass, UnknownProject, WrongKind
+from closedloop.queues import CLASSIFICATION_QUEUES, SELECTION_QUEUES
 from closedloop.schedule import parse_cron
 from closedloop.storage import Stores, installation
 
-CLASSIFIER = "classifier"  # the one head of a classification project
+CLASSIFICATION, SELECTION = "classification", "selection"
+CLASSIFIER, RANKER, CROPPER = "classifier", "ranker", "cropper"
+HEADS = {CLASSIFICATION: (CLASSIFIER,), SELECTION: (RANKER, CROPPER)}  # what learns in a project of each kind
 EXAMPLES = Path(__file__).parents[2] / "projects"  # of a checkout, or of the image built from one
 COMMAND_LINE = "command line"
 NAMED = 20  # classes that an error names
-UNKNOWN = "unknown"  # what an annotator answers who cannot tell; no class may be called so
+UNKNOWN = "unknown"  # what an annotator answers who cannot tell; no class and no project may be called so
 
 
 def _is_cron(text: str) -> str:
@@ -77,17 +89,42 @@ class Gate(_Part):
     margin: float = Field(default=0.02, ge=0, le=0.5)  # of accuracy
 
 
+class Ask(_Part):
+    """Which sets annotators are asked about: a random share of all that come, and besides the least sure ones."""
+
+    random_share: float = Field(default=0.1, ge=0, le=1)
+    least_sure: int = Field(default=20, ge=0, le=1000)  # so many of them wait for an answer at a time
+
+
+class Dates(_Part):
+    """When a project's pictures were taken; `ended` None: it goes on. Imports of earlier work look here."""
+
+    began: dt.datetime
+    ended: dt.datetime | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Dates":
+        if self.began.tzinfo is None or (self.ended and self.ended.tzinfo is None):
+            raise ValueError("a moment needs its zone, as in 2026-01-31T00:00:00Z")
+        if self.ended and self.ended < self.began:
+            raise ValueError("it ends before it begins")
+        return self
+
+
 class Project(_Part):
-    """One project. Only id, title, kind and classes have no default."""
+    """One project. Only id, title and kind have no default, and the classes of a classification."""
 
     id: str
     title: str = Field(min_length=1, max_length=200)
-    kind: Literal["classification"]
+    kind: Literal["classification", "selection"]
     access: Literal["public", "closed"] = "public"
-    classes: tuple[ClassName, ...] = Field(min_length=2, max_length=1000)
+    classes: tuple[ClassName, ...] = Field(default=(), max_length=1000, validate_default=True)
     prompts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     thresholds: Thresholds = Thresholds()
     random_sample: RandomSample = RandomSample()
+    ask: Ask = Ask()
+    learn_together: bool = True  # its picks may teach other projects' rankers, and theirs its own
+    dates: Dates | None = None
     sync: Sync = Sync()
     train: Train = Train()
     gate: Gate = Gate()
@@ -97,6 +134,8 @@ class Project(_Part):
     def _id_is_short(cls, id_: str) -> str:
         if not re.fullmatch(r"[a-z0-9-]{3,40}", id_):
             raise ValueError("an id has 3 to 40 of the characters a-z, 0-9 and -")
+        if id_ == UNKNOWN:
+            raise ValueError(f'no project may be called "{UNKNOWN}"')
         return id_
 
     @field_validator("title")
@@ -106,7 +145,11 @@ class Project(_Part):
 
     @field_validator("classes")
     @classmethod
-    def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+    def _classes_differ(cls, classes: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if others.data.get("kind") == CLASSIFICATION and len(classes) < 2:
+            raise PydanticCustomError("too_short", "a classification has two classes or more", {"min_length": 2})
+        if others.data.get("kind") == SELECTION and classes:
+            raise ValueError("a selection has no classes")
         if doubled := [name for name, count in Counter(name.casefold() for name in classes).items() if count > 1]:
             raise ValueError(f"two classes have the same name: {', '.join(doubled)}")
         if UNKNOWN in (name.casefold() for name in classes):
@@ -122,7 +165,17 @@ class Project(_Part):
     @property
     def queues(self) -> Sequence[str]:
         """The queues in which its pictures can be asked about."""
-        return CLASSIFICATION_QUEUES
+        return CLASSIFICATION_QUEUES if self.kind == CLASSIFICATION else SELECTION_QUEUES
+
+    @property
+    def heads(self) -> Sequence[str]:
+        """What learns from its answers."""
+        return HEADS[self.kind]
+
+    def check_kind(self, kind: str) -> None:
+        """Raise WrongKind unless it is of this kind."""
+        if self.kind != kind:
+            raise WrongKind(project=self.id, kind=self.kind, wanted=kind)
 
     def check_label(self, label: str) -> str:
         """The label, if it is a class of this project; raises UnknownClass."""
@@ -153,7 +206,7 @@ def parse_manifest(text: str, file: str = "the manifest") -> Project:
     except RecursionError:
         raise ManifestFaults(file=file, faults="it is nested too deep") from None
     if not isinstance(content, dict):
-        raise ManifestFaults(file=file, faults="line 1: it must be a mapping with id, title, kind and classes")
+        raise ManifestFaults(file=file, faults="line 1: it must be a mapping with id, title and kind")
     try:
         return Project.model_validate(content)
     except ValidationError as error:
@@ -183,13 +236,15 @@ def _line_of(node: Any, path: Sequence[str | int]) -> int:
 def add(stores: Stores, project: Project, now: dt.datetime, by: str = COMMAND_LINE) -> None:
     """Make a project, or change its manifest; a change is kept with who made it.
 
-    Raises ClassesChanged unless its classes were only appended to.
+    Raises ClassesChanged unless its classes were only appended to, WrongKind where it was of another kind.
     """
     with stores.db.write() as tx:
         former = installation.project_manifest(tx, project.id, lock=True)
         before = Project.model_validate(former) if former else None
         if before == project:
             return
+        if before and before.kind != project.kind:
+            raise WrongKind(project=project.id, kind=before.kind, wanted=project.kind)
         if before and project.classes[: len(before.classes)] != before.classes:
             raise ClassesChanged(project=project.id, old=", ".join(before.classes), new=", ".join(project.classes))
         installation.save_project(tx, project.id, project.model_dump(mode="json"), now, by)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from closedloop import catalogue, leases
-from closedloop.errors import UnknownPicture, UnknownPrediction
+from closedloop.errors import UnknownPicture, UnknownPrediction, UnknownSet
 from closedloop.leases import Lease
 from closedloop.queues import USER_FEEDBACK, USER_LABEL
-from closedloop.storage import Stores, asking, pictures, tombstones
+from closedloop.storage import Stores, asking, pictures, sets, tombstones
 from closedloop.storage.objects import THUMBNAILS
 
 VISITOR = "visitor"
@@ -66,8 +66,36 @@ def take_back(stores: Stores, prediction_id: str, visitor: str, now: dt.datetime
             _remove(tx, picture, VISITOR, now)
 
 
+def remove_set(stores: Stores, set_id: str, by: str, now: dt.datetime, visitor: str | None = None) -> None:
+    """Remove a set, and those of its pictures that belong to no other; a `visitor` only what he sent himself.
+
+    Raises UnknownSet where there is none (any more), or the visitor has none of this name.
+    """
+    with stores.db.write() as tx:
+        row = sets.one(tx, set_id)
+        if row is None or (visitor is not None and row["visitor"] != visitor):
+            raise UnknownSet
+        project_id = row["project_id"]
+        members = sets.pictures_of(tx, project_id, [set_id])[set_id]
+        known = {image_id: pictures.image(tx, project_id, image_id, lock=True) for image_id in sorted(members)}
+        if sets.one(tx, set_id) is None:  # taken back at this moment
+            raise UnknownSet
+        _remove_set(tx, project_id, set_id, now)
+        for image_id, picture in known.items():
+            if picture and picture["removed_at"] is None and not sets.with_picture(tx, project_id, image_id):
+                _remove(tx, picture, by, now)
+
+
+def _remove_set(tx: Any, project_id: str, set_id: str, now: dt.datetime) -> None:
+    tombstones.drop_tasks(tx, project_id, set_id=set_id)
+    sets.bury(tx, project_id, set_id, now)
+
+
 def _remove(tx: Any, picture: Any, by: str, now: dt.datetime) -> None:
     project_id, image_id = picture["project_id"], picture["id"]
+    for set_id in sets.with_picture(tx, project_id, image_id):  # a choice among fewer would be another one
+        _remove_set(tx, project_id, set_id, now)
+    sets.forget_crops(tx, project_id, image_id)
     tombstones.drop_tasks(tx, project_id, image_id)
     for day in tombstones.drop_predictions(tx, project_id, image_id):
         asking.promise(tx, "track", f"{project_id}/{day}", now)

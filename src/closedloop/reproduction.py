@@ -40,7 +40,7 @@ def run(stores: Stores, name: str, progress: Progress | None = None) -> Reproduc
         frozen = answers.dataset(tx, project.id, row["dataset_id"])
     try:
         made = training.read(stores, project, head, row["id"], of)
-        dataset, classes = datasets.read(stores, project.id, frozen["id"], frozen["digest"])
+        dataset, classes = datasets.read(stores, project.id, frozen["id"], frozen["digest"], head)
         ids = [item.image_id for item in dataset.items]
         vectors = vectors_of(stores, project.id, ids, of.digest, lambda: encoders.load(of.name), progress)
     except PictureRemoved:

@@ -5,7 +5,7 @@ import hashlib
 from dataclasses import dataclass
 
 from closedloop import queues, tasks
-from closedloop.project import Project
+from closedloop.project import CLASSIFICATION, Project
 from closedloop.storage import Stores, asking, installation
 
 
@@ -23,7 +23,9 @@ def draw_sample(stores: Stores, project: Project, now: dt.datetime) -> Sample:
 
     One transaction: killed in between, nothing was drawn. Every picture is in the frame of exactly one sample, and its
     inclusion probability is stored, drawn or not. Imported pictures are not what visitors send and are left out.
+    Raises WrongKind for a project of sets, whose random share is drawn as they come (see `queues.is_drawn`).
     """
+    project.check_kind(CLASSIFICATION)
     rule = project.random_sample
     with stores.db.write() as tx:
         installation.lock_project(tx, project.id)  # two draws at once would share a frame and draw too many

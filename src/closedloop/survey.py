@@ -12,10 +12,10 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from closedloop import production
-from closedloop.annotations import ANSWERED, UNSURE
 from closedloop.production import Cell, Record
 from closedloop.project import Project
 from closedloop.storage import Stores, surveys
+from closedloop.votes import USABLE
 
 EVERY = dt.timedelta(seconds=20)
 SHARE = 0.05  # of one process's time at most
@@ -63,8 +63,8 @@ def count(stores: Stores, project: Project, now: dt.datetime) -> dict[str, Any]:
     with stores.db.read() as tx:
         totals = surveys.totals(tx, project.id)
         days = surveys.days(tx, project.id, dt.datetime.fromisoformat(_last_days(now)[0]).replace(tzinfo=dt.UTC))
-        waiting = surveys.waiting_since(tx, project.id, (ANSWERED, UNSURE))
-        answered = surveys.answered(tx, project.id, (ANSWERED, UNSURE))
+        waiting = surveys.waiting_since(tx, project.id, USABLE)
+        answered = surveys.answered(tx, project.id, USABLE)
     return {
         **totals,
         "all": asdict(record.standing()),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from closedloop import annotations, catalogue, leases, tasks
+from closedloop import annotations, catalogue, leases, selections, task_files, tasks, votes
 from closedloop import project as projects
 from closedloop.errors import ClosedloopError, LabelStudioRefused, LabelStudioSync
 from closedloop.label_studio import FoundTask, LabelStudio
@@ -90,7 +90,7 @@ def provision(stores: Stores, label_studio: LabelStudio, project: Project, queue
             f"{LABEL_STUDIO}/output/{project.id}/{queue}",
         ):
             stores.objects.put(f"{place}/{READY}", b"Label Studio wants a prefix that is not empty.\n")
-    number = label_studio.provision(project.id, queue, project.kind, known)
+    number = label_studio.provision(project.id, queue, task_files.config(project, queue), known)
     if number != known:
         with stores.db.write() as tx:
             installation.set_label_studio_project(tx, project.id, queue, number)
@@ -158,7 +158,7 @@ class _Queue:
         """Remove a task to which what was said was undone; with an answer it stays."""
         with self.stores.db.write() as tx:
             kept = answers.annotations_of_task(tx, self.project.id, id_)
-            stands = [one for one in kept if one["state"] != annotations.WITHDRAWN]
+            stands = [one for one in kept if one["state"] != votes.WITHDRAWN]
             if stands or any(copy.annotations for copy in copies):
                 asking.ask_again(tx, self.project.id, image_id, self.name)
                 return
@@ -185,7 +185,7 @@ class _Queue:
         """One malformed file fails Label Studio's whole sync, so each new one is read once before."""
         key = tasks.key(self.project.id, self.name, id_)
         try:
-            tasks.TaskFile.model_validate_json(self.stores.objects.get(key))
+            task_files.TaskFile.model_validate_json(self.stores.objects.get(key))
             return
         except FileNotFoundError:
             get_logger().warning("task file missing, delivered again", key=key)
@@ -246,8 +246,9 @@ class _Queue:
                     why = str(error)[:300]
                     get_logger().warning("annotation not used", project=self.project.id, queue=self.name, reason=why)
             with self.stores.db.write() as tx:
+                asking.lock_pictures(tx, task.data.get("task_id"))
                 if annotations.withdraw_missing(tx, self.project, self.name, task, self.clock()):
-                    self._list_anew(tx, task.data)
+                    self._follow(tx, task.data)
             newest = max(newest or task.updated_at, task.updated_at)
         if newest and newest != since:
             with self.stores.db.write() as tx:
@@ -255,14 +256,18 @@ class _Queue:
 
     def _keep(self, data: dict[str, Any], raw: dict[str, Any]) -> int:
         with self.stores.db.write() as tx:
+            asking.lock_pictures(tx, data.get("task_id"))  # before anything of them: one order for all
             kept = annotations.keep(tx, self.project, self.name, data, raw, self.clock())
             if kept:
-                self._list_anew(tx, data)
+                self._follow(tx, data)
             return kept
 
-    def _list_anew(self, tx: Any, data: dict[str, Any]) -> None:
+    def _follow(self, tx: Any, data: dict[str, Any]) -> None:
+        """What follows from an answer that came or went."""
         task = asking.task(tx, data["task_id"])
-        if task is not None:
+        if task is not None and task["set_id"]:
+            selections.ask_for_crop(tx, self.project.id, task["set_id"], self.clock())
+        elif task is not None:
             catalogue.refresh(tx, self.project.id, task["image_id"])
 
     @contextlib.contextmanager

@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from closedloop import project as projects
-from closedloop import queues, tasks
+from closedloop import queues, task_files, tasks
 from closedloop.project import Project
+from closedloop.task_files import TaskFile
 from tests.conftest import START
 
 PROMISED = {
@@ -19,10 +20,11 @@ IMAGE = "0123456789abcdef" * 2
 TASK = "0d5c1a3e-7a54-4a37-9d53-3f6f0c8a1b2c"
 
 
-def build(project: Project, **changes: Any) -> tasks.TaskFile:
+def build(project: Project, **changes: Any) -> TaskFile:
     """The file of a task whose records are right but for `changes`."""
     task = {
         "id": TASK,
+        "project_id": project.id,
         "image_id": IMAGE,
         "queue": queues.LOW_CONFIDENCE,
         "probability": 0.25,
@@ -41,7 +43,7 @@ def build(project: Project, **changes: Any) -> tasks.TaskFile:
     rows = (task, picture, answer)
     for name, value in changes.items():
         next(row for row in rows if name in row)[name] = value
-    return tasks.build(project, task, picture, answer)
+    return task_files.of_picture(project, task, picture, answer)
 
 
 def test_a_task_has_the_promised_fields(pets: Project) -> None:
@@ -115,7 +117,7 @@ def test_what_does_not_fit_is_never_delivered(pets: Project, changes: dict[str, 
 def test_annotators_read_sentences_and_never_null(
     pets: Project, feedback: str | None, label: str | None, says: str
 ) -> None:
-    assert tasks._visitor_says(feedback, label) == says
+    assert task_files._visitor_says(feedback, label) == says
     equal = dict.fromkeys(pets.classes, 1 / 3)
     nobody = build(pets, label=None, confidence=1 / 3, probabilities=equal, release=None)
     assert nobody.data.model_says == "No model could answer."

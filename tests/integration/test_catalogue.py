@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from closedloop import annotations, catalogue, feedback, history, importing, prediction, queues, removal
+from closedloop import catalogue, feedback, history, importing, prediction, queues, removal, votes
 from closedloop import project as projects
 from closedloop.catalogue import NEWEST, ORDERS, Entry, Filter, Page
 from closedloop.errors import BadRequest
@@ -248,7 +248,7 @@ class Visit:
         )
 
     def annotate(
-        self, image_id: str, queue: str, label: str | None, annotator: int = 1, state: str = annotations.ANSWERED
+        self, image_id: str, queue: str, label: str | None, annotator: int = 1, state: str = votes.ANSWERED
     ) -> None:
         """What a sync collects, and the row that it then writes anew."""
         now = self.clock.forward(minutes=1)
@@ -331,10 +331,10 @@ def test_a_row_follows_what_annotators_say(visit: Visit) -> None:
     visit.is_listed(made.image_id, answer=None, answered=False, disagrees=False)
     visit.annotate(made.image_id, queues.USER_FEEDBACK, "owl", annotator=3)
     visit.is_listed(made.image_id, answer="owl", answered=True, disagrees=True)
-    visit.annotate(made.image_id, queues.USER_FEEDBACK, None, annotator=3, state=annotations.WITHDRAWN)
-    visit.annotate(made.image_id, queues.USER_FEEDBACK, None, annotator=2, state=annotations.UNSURE)
+    visit.annotate(made.image_id, queues.USER_FEEDBACK, None, annotator=3, state=votes.WITHDRAWN)
+    visit.annotate(made.image_id, queues.USER_FEEDBACK, None, annotator=2, state=votes.UNSURE)
     visit.is_listed(made.image_id, answer="cat", answered=True, disagrees=False)
-    visit.annotate(made.image_id, queues.LOW_CONFIDENCE, None, state=annotations.WITHDRAWN)
+    visit.annotate(made.image_id, queues.LOW_CONFIDENCE, None, state=votes.WITHDRAWN)
     visit.is_listed(made.image_id, answer=None, answered=False, disagrees=False)
     visit.annotate(made.image_id, queues.LOW_CONFIDENCE, "dog")
     visit.send(label="dog")  # a later release agrees

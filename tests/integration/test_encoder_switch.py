@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from closedloop import encoder_switch, gate, image, importing, installations, releases, training
+from closedloop import encoder_switch, gate, image, importing, installations, labels, releases, training
 from closedloop import project as projects
 from closedloop.errors import EncoderNotSwitched, LeaseLost
 from closedloop.installations import ChosenEncoder
@@ -64,7 +64,7 @@ def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes
     rows = releases.listing(stores, "shapes")
     assert [row["state"] for row in rows] == ["retired", "live"]
     with stores.db.read() as tx:
-        ids = [f.image_id for f in training.datasets.settled_items(stores, shapes)]
+        ids = [f.image_id for f in labels.settled_items(stores, shapes)]
         assert len(pictures.embeddings_of(tx, "shapes", chosen.digest, ids)) == 24
 
 

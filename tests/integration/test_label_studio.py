@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from closedloop import removal
-from closedloop.tasks import MODEL_VERSION
+from closedloop.task_files import MODEL_VERSION
 from demo.installation import live_release
 from demo.people import label_studio_projects
 from tests.integration.stack import Loop, choice, now
@@ -265,11 +265,11 @@ class TestAnswers:
         assert loop.sql("SELECT annotation_id, answered_at, state, label FROM annotations ORDER BY 1, 2") == before
 
     def test_what_counts_in_training(self, loop: Loop, pets: str, asked: list[tuple[str, int]]) -> None:
-        from closedloop import datasets
+        from closedloop import labels
         from closedloop import project as projects
 
         items = {
-            item.image_id: item.label for item in datasets.settled_items(loop.stores, projects.get(loop.stores, pets))
+            item.image_id: item.label for item in labels.settled_items(loop.stores, projects.get(loop.stores, pets))
         }
         images = [loop.sql("SELECT image_id FROM tasks WHERE id = :t", t=id_)[0].image_id for id_, _ in asked]
         counted = [items.get(image) for image in images]

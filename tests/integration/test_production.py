@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from closedloop import annotations, production, queues
+from closedloop import production, queues, votes
 from closedloop.estimates import wilson_interval
 from closedloop.production import FLAGGED, REST, UNSURE, Cell
 from closedloop.project import Project
@@ -84,7 +84,7 @@ class Month:
                         "answered_at": at,
                         "task_id": f"{queue}-{self.count}",
                         "annotator": "7",
-                        "state": annotations.ANSWERED,
+                        "state": votes.ANSWERED,
                         "label": truth,
                         "collected_at": at,
                     },

@@ -15,6 +15,7 @@ from closedloop import (
     embedding,
     feedback,
     importing,
+    labels,
     leases,
     outbox,
     prediction,
@@ -152,7 +153,7 @@ def test_an_owner_removes_an_answered_picture_and_learns_who_learnt_from_it(desk
     removal.remove(desk.stores, "pets", said.image_id, "owner@example.org", desk.clock())
     (tombstone,) = removal.listing(desk.stores, "pets")
     assert (tombstone.removed_by, tombstone.releases) == ("owner@example.org", ("r0001",))
-    assert datasets.settled_items(desk.stores, desk.project) == []  # the next dataset is without it
+    assert labels.settled_items(desk.stores, desk.project) == []  # the next dataset is without it
     with pytest.raises(UnknownPicture):
         removal.remove(desk.stores, "pets", said.image_id, "owner@example.org", desk.clock())
 
@@ -219,7 +220,7 @@ def test_what_was_answered_about_its_former_life_is_no_answer(desk: Desk, pictur
     again = desk(picture(1))
     feedback.flag(desk.stores, again.id, desk.clock())
     assert task_of(desk, queues.USER_FEEDBACK).id != former
-    assert datasets.settled_items(desk.stores, desk.project) == []
+    assert labels.settled_items(desk.stores, desk.project) == []
     (left,) = desk.rows(tables.leftovers)
     assert (left.task_id, left.annotations) == (former, ["7"])
 
@@ -358,7 +359,7 @@ def test_an_import_brings_a_removed_picture_back(desk: Desk, picture: Make, tmp_
     (tmp_path / "cat" / "one.png").write_bytes(picture(1))
     assert importing.run(desk.stores, desk.project, tmp_path, desk.clock).added == 1
     desk.work()
-    (item,) = datasets.settled_items(desk.stores, desk.project)
+    (item,) = labels.settled_items(desk.stores, desk.project)
     assert (item.image_id, item.label) == (said.image_id, "cat")
     assert any(said.image_id in key for key in desk.places())
 

@@ -11,6 +11,7 @@ from closedloop.storage.tables import (
     annotations,
     collected_objects,
     dataset_items,
+    dataset_sets,
     datasets,
     imported_answers,
     releases,
@@ -32,14 +33,14 @@ def annotations_of_task(tx: sa.Connection, project_id: str, task_id: str) -> Seq
 
 
 def task_annotations(tx: sa.Connection, project_id: str, image_id: str | None = None) -> Sequence[sa.RowMapping]:
-    """Every version of every annotation of a project (or of one picture), oldest first.
+    """Every version of every annotation of a project (or of one picture) that says what it shows, oldest first.
 
-    With its task's picture, queue and probability.
+    With its task's picture, queue and probability. Those of sets and crops are in `sets.annotations_about`.
     """
     query = (
         sa.select(annotations, tasks.c.image_id, tasks.c.queue, tasks.c.probability)
         .join(tasks, (annotations.c.task_id == tasks.c.id) & (annotations.c.project_id == tasks.c.project_id))
-        .where(annotations.c.project_id == project_id)
+        .where(annotations.c.project_id == project_id, tasks.c.reason.is_(None))
         .order_by(annotations.c.answered_at, annotations.c.annotation_id)
     )
     if image_id is not None:
@@ -89,11 +90,17 @@ def imports(tx: sa.Connection, project_id: str, image_id: str | None = None) -> 
     return tx.execute(query).mappings().all()
 
 
-def add_dataset(tx: sa.Connection, row: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> bool:
-    """Record a frozen dataset with its items; False where the same one is recorded."""
+def add_dataset(
+    tx: sa.Connection,
+    row: Mapping[str, Any],
+    items: Sequence[Mapping[str, Any]],
+    sets: Sequence[Mapping[str, Any]] = (),
+) -> bool:
+    """Record a frozen dataset with its pictures and, of a ranker's, its sets; False where the same one is recorded."""
     if not insert_new(tx, datasets, row):
         return False
     insert_new(tx, dataset_items, items)
+    insert_new(tx, dataset_sets, sets)
     return True
 
 
@@ -104,11 +111,20 @@ def dataset(tx: sa.Connection, project_id: str, dataset_id: str) -> sa.RowMappin
 
 
 def dataset_images(tx: sa.Connection, project_id: str, dataset_id: str) -> dict[str, str]:
-    """Picture -> answer of a frozen dataset."""
+    """Picture -> answer (its part in the answers, of a ranker's) of a frozen dataset."""
     query = sa.select(dataset_items.c.image_id, dataset_items.c.label).where(
         dataset_items.c.project_id == project_id, dataset_items.c.dataset_id == dataset_id
     )
     return {row.image_id: row.label for row in tx.execute(query)}
+
+
+def dataset_answers(tx: sa.Connection, project_id: str, dataset_id: str) -> dict[str, str]:
+    """What a frozen dataset's answers are about (sets or pictures) -> the answer."""
+    query = sa.select(dataset_sets.c.set_id, dataset_sets.c.label).where(
+        dataset_sets.c.project_id == project_id, dataset_sets.c.dataset_id == dataset_id
+    )
+    of_sets = {row.set_id: row.label for row in tx.execute(query)}
+    return of_sets or dataset_images(tx, project_id, dataset_id)
 
 
 def newest_judged_dataset(tx: sa.Connection, project_id: str, head: str) -> str | None:

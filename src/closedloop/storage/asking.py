@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
-from closedloop.storage.tables import annotations, images, inclusions, outbox, sampling_windows, tasks
+from closedloop.storage.tables import annotations, images, inclusions, outbox, sampling_windows, set_pictures, tasks
 
 
 def add_task(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
@@ -18,6 +18,19 @@ def add_task(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
 def task(tx: sa.Connection, task_id: str) -> sa.RowMapping | None:
     """One task by its id."""
     return tx.execute(sa.select(tasks).where(tasks.c.id == task_id)).mappings().first()
+
+
+def lock_pictures(tx: sa.Connection, task_id: Any) -> None:
+    """Lock what a task asks about, its picture or those of its set; nothing where there is no such task."""
+    known = task(tx, task_id) if isinstance(task_id, str) else None
+    if known is None:
+        return
+    ids = sa.select(set_pictures.c.image_id).where(
+        set_pictures.c.project_id == known["project_id"], set_pictures.c.set_id == known["set_id"]
+    )
+    chosen = images.c.id.in_(ids) if known["set_id"] else images.c.id == known["image_id"]
+    query = sa.select(images.c.id).where(images.c.project_id == known["project_id"], chosen)
+    tx.execute(query.order_by(images.c.id).with_for_update(key_share=True)).all()
 
 
 def withdraw(tx: sa.Connection, project_id: str, image_id: str, queue: str, now: dt.datetime) -> None:

@@ -51,15 +51,28 @@ class Database:
         with _away_said_plainly(), looking.begin() as connection:
             yield connection
 
-    def migrate(self) -> None:
-        """Bring the tables to the newest revision. Safe to repeat; a new SQLite file is made where none is."""
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the tables to a revision, the newest by default. Safe to repeat; makes a SQLite file where none is.
+
+        SQLite remakes a table that is altered, and would take rows that refer to the former one for orphans: there,
+        foreign keys are not watched while it goes on, and all are looked at before anything is committed.
+        """
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         config = _alembic_config()
         with self.engine.connect().execution_options(closedloop_write=True) as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
+            if self.is_sqlite:
+                _watch_foreign_keys(connection, False)
+            try:
+                config.attributes["connection"] = connection
+                command.upgrade(config, revision)
+                if self.is_sqlite and (orphans := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+                    raise RuntimeError(f"the migration would leave rows without what they refer to: {orphans[:5]}")
+                connection.commit()
+            finally:
+                connection.rollback()
+                if self.is_sqlite:
+                    _watch_foreign_keys(connection, True)
 
     def revision(self) -> tuple[str | None, str | None]:
         """(revision of the tables, revision that this program needs)."""
@@ -112,6 +125,13 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _watch_foreign_keys(connection: sa.Connection, watch: bool) -> None:
+    """Outside of a transaction, where alone the pragma has an effect."""
+    cursor = connection.connection.cursor()
+    cursor.execute(f"PRAGMA foreign_keys={'ON' if watch else 'OFF'}")
     cursor.close()
 
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from closedloop.storage.tables import (
     annotations,
     dataset_items,
+    dataset_sets,
     datasets,
     feedback,
     images,
@@ -52,12 +53,12 @@ def projects_with(tx: sa.Connection, image_id: str) -> list[str]:
 
 
 def annotation_named(tx: sa.Connection, annotation_id: str) -> list[sa.RowMapping]:
-    """Every version of the annotations of this number, oldest first, each with its task's queue and picture.
+    """Every version of the annotations of this number, oldest first, each with its task's queue and picture or set.
 
     Of more than one task where Label Studio was set up anew and counts from 1 again.
     """
     query = (
-        sa.select(annotations, tasks.c.queue, tasks.c.image_id)
+        sa.select(annotations, tasks.c.queue, tasks.c.image_id, tasks.c.set_id)
         .join(tasks, (annotations.c.task_id == tasks.c.id) & (annotations.c.project_id == tasks.c.project_id))
         .where(annotations.c.annotation_id == annotation_id)
         .order_by(annotations.c.task_id, annotations.c.answered_at)
@@ -73,13 +74,20 @@ def answers_of_release(tx: sa.Connection, project_id: str, release_id: str) -> i
     return tx.execute(query).scalar() or 0
 
 
-def datasets_with(tx: sa.Connection, project_id: str, image_id: str) -> list[dict[str, Any]]:
-    """The frozen datasets that hold a picture, oldest first, with the releases that were trained on each."""
-    same = (datasets.c.project_id == dataset_items.c.project_id) & (datasets.c.id == dataset_items.c.dataset_id)
+def datasets_with(tx: sa.Connection, project_id: str, subject: str) -> list[dict[str, Any]]:
+    """The frozen datasets that hold a picture or a set, oldest first, with the releases that were trained on each."""
+    found = _datasets_with(tx, project_id, dataset_items, dataset_items.c.image_id == subject)
+    return found or _datasets_with(tx, project_id, dataset_sets, dataset_sets.c.set_id == subject)
+
+
+def _datasets_with(
+    tx: sa.Connection, project_id: str, items: sa.Table, own: sa.ColumnElement[bool]
+) -> list[dict[str, Any]]:
+    same = (datasets.c.project_id == items.c.project_id) & (datasets.c.id == items.c.dataset_id)
     query = (
-        sa.select(datasets.c.id, datasets.c.created_at, dataset_items.c.label)
-        .join(dataset_items, same)
-        .where(dataset_items.c.project_id == project_id, dataset_items.c.image_id == image_id)
+        sa.select(datasets.c.id, datasets.c.head, datasets.c.created_at, items.c.label)
+        .join(items, same)
+        .where(items.c.project_id == project_id, own)
         .order_by(datasets.c.created_at)
     )
     found = [dict(row) for row in tx.execute(query).mappings()]

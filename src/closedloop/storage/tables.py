@@ -42,6 +42,21 @@ def _of_image() -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(["project_id", "image_id"], ["images.project_id", "images.id"])
 
 
+def _of_set() -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["project_id", "set_id"], ["sets.project_id", "sets.id"])
+
+
+def _in_set(picture: str) -> sa.ForeignKeyConstraint:
+    """A picture out of the set itself: no other can be called its best."""
+    members = ["set_pictures.project_id", "set_pictures.set_id", "set_pictures.image_id"]
+    return sa.ForeignKeyConstraint(["project_id", "set_id", picture], members)
+
+
+def _box() -> list[sa.Column[float]]:
+    """A part of a picture: its left, upper, right and lower edge as fractions (0-1) of width and height."""
+    return [sa.Column(name, sa.Float, nullable=False) for name in ("x1", "y1", "x2", "y2")]
+
+
 projects = _table(
     "projects",
     sa.Column("id", sa.String(40), primary_key=True),
@@ -111,6 +126,87 @@ feedback = _table(
     sa.ForeignKeyConstraint(["project_id", "prediction_id"], ["predictions.project_id", "predictions.id"]),
 )
 
+sets = _table(  # pictures of one project of which one is the best
+    "sets",
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("id", sa.String(32), primary_key=True),  # digest of the project and its pictures
+    sa.Column("status", sa.String(8), nullable=False),  # pending (nobody has suggested yet) | done
+    sa.Column("source", sa.String(16), nullable=False),  # upload | import
+    sa.Column("visitor", sa.String(32)),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    sa.Column("chance", sa.Float, nullable=False),  # probability (0-1) of being asked about by chance
+    sa.Column("confidence", sa.Float),  # of the newest suggestion, None while there is none
+    sa.Column("release", sa.Text),  # that gave it
+    sa.Column("asked_at", UTCDateTime),  # when it entered the queue, by chance or because the ranker was not sure
+    sa.Column("removed_at", UTCDateTime),  # a tombstone: datasets that named it still may
+    sa.Index(None, "project_id", "created_at"),
+    sa.Index(None, "visitor", "project_id", "created_at"),
+    sa.Index(None, "project_id", "asked_at", "confidence"),
+)
+
+set_pictures = _table(
+    "set_pictures",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("set_id", sa.String(32), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("image_id", sa.String(32), nullable=False),
+    _of_set(),
+    _of_image(),
+    sa.UniqueConstraint("project_id", "set_id", "image_id"),
+    sa.Index(None, "project_id", "image_id"),
+)
+
+suggestions = _table(  # what a release said about a set; the newest counts
+    "suggestions",
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("project_id", sa.String(40), nullable=False),
+    sa.Column("set_id", sa.String(32), nullable=False),
+    sa.Column("best", sa.String(32)),  # None: no release could answer
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("scores", sa.JSON, nullable=False),  # picture -> score
+    sa.Column("release", sa.Text),
+    sa.Column("encoder", sa.String(64), nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    _of_set(),
+    _in_set("best"),
+    sa.Index(None, "project_id", "set_id", "created_at"),
+)
+
+proposals = _table(  # which part of a picture a release would keep; the newest counts
+    "proposals",
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("project_id", sa.String(40), nullable=False),
+    sa.Column("image_id", sa.String(32), nullable=False),
+    *_box(),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("release", sa.Text, nullable=False),
+    sa.Column("encoder", sa.String(64), nullable=False),
+    sa.Column("created_at", UTCDateTime, nullable=False),
+    _of_image(),
+    sa.Index(None, "project_id", "image_id", "created_at"),
+)
+
+logged_picks = _table(  # which picture somebody chose in earlier work, imported
+    "logged_picks",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("set_id", sa.String(32), primary_key=True),
+    sa.Column("image_id", sa.String(32), nullable=False),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("at", UTCDateTime, nullable=False),
+    _of_set(),
+    _in_set("image_id"),
+)
+
+logged_crops = _table(  # which part of a picture somebody kept in earlier work, imported
+    "logged_crops",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("image_id", sa.String(32), primary_key=True),
+    *_box(),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("at", UTCDateTime, nullable=False),
+    _of_image(),
+)
+
 sampling_windows = _table(
     "sampling_windows",
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -140,8 +236,10 @@ tasks = _table(
     "tasks",
     sa.Column("id", sa.String(36), primary_key=True),
     sa.Column("project_id", sa.String(40), nullable=False),
-    sa.Column("image_id", sa.String(32), nullable=False),
+    sa.Column("image_id", sa.String(32)),  # None: it asks about a set
+    sa.Column("set_id", sa.String(32)),
     sa.Column("queue", sa.String(32), nullable=False),
+    sa.Column("reason", sa.String(16)),  # of a set, and of the crop of its best: random | least_sure
     sa.Column("prediction_id", sa.String(32)),  # which answer it asks about; None: the picture's newest
     sa.Column("probability", sa.Float, nullable=False),
     sa.Column("user_feedback", sa.Text),
@@ -151,8 +249,11 @@ tasks = _table(
     sa.Column("synced_at", UTCDateTime),  # Label Studio has read the file
     sa.Column("withdrawn_at", UTCDateTime),  # nobody needs an answer any more; it goes at the next sync
     _of_image(),
+    _of_set(),
     sa.ForeignKeyConstraint(["project_id", "prediction_id"], ["predictions.project_id", "predictions.id"]),
+    sa.CheckConstraint("(image_id IS NULL) <> (set_id IS NULL)", name="ck_tasks_one_subject"),
     sa.UniqueConstraint("project_id", "image_id", "queue"),
+    sa.UniqueConstraint("project_id", "set_id", "queue"),
     sa.UniqueConstraint("project_id", "id"),
     sa.Index(None, "project_id", "queue", "image_id"),
     sa.Index(None, "project_id", "prediction_id"),
@@ -170,8 +271,8 @@ leftovers = _table(  # of the tasks of removed pictures: what Label Studio and t
 outbox = _table(  # what was promised in a transaction and is still to be done outside it
     "outbox",
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("kind", sa.String(16), nullable=False),  # predict | deliver | tidy | remove | track
-    sa.Column("ref", sa.String(128), nullable=False),  # a prediction's or a task's id, a picture's place
+    sa.Column("kind", sa.String(16), nullable=False),  # predict | suggest | propose | deliver | tidy | remove | track
+    sa.Column("ref", sa.String(128), nullable=False),  # the id of a prediction, a set or a task; a picture's place
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("not_before", UTCDateTime, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -188,8 +289,8 @@ annotations = _table(  # every version of every answer; the newest of (task, ann
     sa.Column("project_id", sa.String(40), nullable=False),
     sa.Column("task_id", sa.String(36), nullable=False),
     sa.Column("annotator", sa.Text, nullable=False),
-    sa.Column("state", sa.String(10), nullable=False),  # answered | unknown | skipped | withdrawn | refused
-    sa.Column("label", sa.Text),
+    sa.Column("state", sa.String(10), nullable=False),  # answered | unknown | none | skipped | withdrawn | refused
+    sa.Column("label", sa.Text),  # a class, the picture that is best, or a box as JSON
     sa.Column("reason", sa.Text),  # why it was refused
     sa.Column("seconds", sa.Float),  # how long the annotator looked
     sa.Column("collected_at", UTCDateTime, nullable=False),
@@ -232,6 +333,17 @@ datasets = _table(
     sa.Column("created_at", UTCDateTime, nullable=False),
 )
 
+dataset_sets = _table(  # what a ranker learnt
+    "dataset_sets",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("dataset_id", sa.String(16), primary_key=True),
+    sa.Column("set_id", sa.String(32), primary_key=True),
+    sa.Column("label", sa.String(32), nullable=False),  # the picture that was best
+    _of_set(),
+    sa.ForeignKeyConstraint(["project_id", "dataset_id"], ["datasets.project_id", "datasets.id"]),
+    sa.Index(None, "project_id", "set_id"),
+)
+
 dataset_items = _table(
     "dataset_items",
     sa.Column("project_id", sa.String(40), primary_key=True),
@@ -241,6 +353,16 @@ dataset_items = _table(
     _of_image(),
     sa.ForeignKeyConstraint(["project_id", "dataset_id"], ["datasets.project_id", "datasets.id"]),
     sa.Index(None, "project_id", "image_id"),
+)
+
+feature_parts = _table(  # Parquet files with what was computed once of pictures, per encoder
+    "feature_parts",
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("encoder", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("kind", sa.String(8), nullable=False),  # look | grid
+    sa.Column("pictures", sa.JSON, nullable=False),  # their ids, in the order of the file's rows
+    sa.Column("created_at", UTCDateTime, nullable=False),
 )
 
 releases = _table(

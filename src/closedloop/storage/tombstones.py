@@ -62,9 +62,10 @@ def bury(tx: sa.Connection, project_id: str, image_id: str, by: str, now: dt.dat
     tx.execute(images.update().where(own).values(**_EMPTY, removed_at=now, removed_by=by))
 
 
-def drop_tasks(tx: sa.Connection, project_id: str, image_id: str) -> None:
-    """Forget what was asked about a picture and answered; what lies elsewhere of it is noted, to be cleared away."""
-    own = (tasks.c.project_id == project_id) & (tasks.c.image_id == image_id)
+def drop_tasks(tx: sa.Connection, project_id: str, image_id: str | None = None, set_id: str | None = None) -> None:
+    """Forget what was asked about a picture or a set and answered; what lies elsewhere is noted, to be cleared away."""
+    about = tasks.c.image_id == image_id if image_id else tasks.c.set_id == set_id
+    own = (tasks.c.project_id == project_id) & about
     # Locked: an answer that is being collected at this moment is kept before, or not at all.
     for row in tx.execute(sa.select(tasks.c.id, tasks.c.queue).where(own).with_for_update()).all():
         of_task = (annotations.c.project_id == project_id) & (annotations.c.task_id == row.id)

@@ -1,0 +1,208 @@
+"""Records of sets: their pictures, what releases suggested, and what was picked and cropped in earlier work."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from closedloop.storage.database import insert_new
+from closedloop.storage.tables import (
+    annotations,
+    logged_crops,
+    logged_picks,
+    proposals,
+    set_pictures,
+    sets,
+    suggestions,
+    tasks,
+)
+
+
+def add(tx: sa.Connection, row: Mapping[str, Any], image_ids: Sequence[str]) -> bool:
+    """Record a set with its pictures in order; False where it is there. One that was removed is as if new."""
+    own = (sets.c.project_id == row["project_id"]) & (sets.c.id == row["id"])
+    if not insert_new(tx, sets, row):
+        again = sets.update().where(own, sets.c.removed_at.is_not(None))
+        fresh = {"confidence": None, "release": None, "asked_at": None, "removed_at": None}
+        if not tx.execute(again.values(**fresh, **row)).rowcount:
+            return False
+    of_set = {"project_id": row["project_id"], "set_id": row["id"]}
+    insert_new(tx, set_pictures, [{**of_set, "position": at, "image_id": id_} for at, id_ in enumerate(image_ids)])
+    return True
+
+
+def one(tx: sa.Connection, set_id: str) -> sa.RowMapping | None:
+    """A set that is there, by its id."""
+    query = sa.select(sets).where(sets.c.id == set_id, sets.c.removed_at.is_(None))
+    return tx.execute(query).mappings().first()
+
+
+def pictures_of(tx: sa.Connection, project_id: str, set_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Set -> its pictures in order."""
+    found: dict[str, list[str]] = {}
+    ids = list(set_ids)
+    for start in range(0, len(ids), 500):
+        query = (
+            sa.select(set_pictures.c.set_id, set_pictures.c.image_id)
+            .where(set_pictures.c.project_id == project_id, set_pictures.c.set_id.in_(ids[start : start + 500]))
+            .order_by(set_pictures.c.set_id, set_pictures.c.position)
+        )
+        for row in tx.execute(query):
+            found.setdefault(row.set_id, []).append(row.image_id)
+    return found
+
+
+def with_picture(tx: sa.Connection, project_id: str, image_id: str) -> list[str]:
+    """The sets that a picture is in."""
+    query = sa.select(set_pictures.c.set_id).where(
+        set_pictures.c.project_id == project_id, set_pictures.c.image_id == image_id
+    )
+    return sorted(tx.execute(query).scalars())
+
+
+def add_suggestion(tx: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Keep what a release said about a set, as the newest that was said."""
+    tx.execute(suggestions.insert().values(**row))
+    own = (sets.c.project_id == row["project_id"]) & (sets.c.id == row["set_id"])
+    newest = {"status": "done", "confidence": row["confidence"], "release": row["release"]}
+    tx.execute(sets.update().where(own).values(**newest))
+
+
+def newest_suggestion(tx: sa.Connection, project_id: str, set_id: str) -> sa.RowMapping | None:
+    """What was said last about a set."""
+    query = sa.select(suggestions).where(suggestions.c.project_id == project_id, suggestions.c.set_id == set_id)
+    return tx.execute(query.order_by(suggestions.c.created_at.desc(), suggestions.c.id).limit(1)).mappings().first()
+
+
+def add_proposal(tx: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Keep which part of a picture a release would keep."""
+    tx.execute(proposals.insert().values(**row))
+
+
+def newest_proposal(tx: sa.Connection, project_id: str, image_id: str) -> sa.RowMapping | None:
+    """Which part of a picture was proposed last."""
+    query = sa.select(proposals).where(proposals.c.project_id == project_id, proposals.c.image_id == image_id)
+    return tx.execute(query.order_by(proposals.c.created_at.desc(), proposals.c.id).limit(1)).mappings().first()
+
+
+def add_pick(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
+    """Keep which picture of a set was chosen in earlier work; False where one is known."""
+    return bool(insert_new(tx, logged_picks, row))
+
+
+def add_crop(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
+    """Keep which part of a picture was kept in earlier work; False where one is known."""
+    return bool(insert_new(tx, logged_crops, row))
+
+
+def picks(tx: sa.Connection, project_id: str, set_id: str | None = None) -> Sequence[sa.RowMapping]:
+    """The imported picks of a project, or of one set."""
+    query = sa.select(logged_picks).where(logged_picks.c.project_id == project_id)
+    return tx.execute(query if set_id is None else query.where(logged_picks.c.set_id == set_id)).mappings().all()
+
+
+def crops(tx: sa.Connection, project_id: str, image_id: str | None = None) -> Sequence[sa.RowMapping]:
+    """The imported crops of a project, or of one picture."""
+    query = sa.select(logged_crops).where(logged_crops.c.project_id == project_id)
+    return tx.execute(query if image_id is None else query.where(logged_crops.c.image_id == image_id)).mappings().all()
+
+
+def annotations_about(
+    tx: sa.Connection, project_id: str, queue: str, subject: str | None = None
+) -> Sequence[sa.RowMapping]:
+    """Every version of every annotation in a queue of sets or crops, or about one (set or picture), oldest first.
+
+    With its task's `image_id`, `set_id`, `queue`, `probability` and `reason`.
+    """
+    about = (tasks.c.image_id, tasks.c.set_id, tasks.c.queue, tasks.c.probability, tasks.c.reason)
+    query = (
+        sa.select(annotations, *about)
+        .join(tasks, (annotations.c.task_id == tasks.c.id) & (annotations.c.project_id == tasks.c.project_id))
+        .where(annotations.c.project_id == project_id, tasks.c.queue == queue)
+        .order_by(annotations.c.answered_at, annotations.c.annotation_id)
+    )
+    if subject is not None:
+        column = tasks.c.set_id if queue == "selection" else tasks.c.image_id
+        of_one = sa.select(tasks.c.id).where(tasks.c.project_id == project_id, column == subject)
+        query = query.where(annotations.c.task_id.in_(of_one))
+    return tx.execute(query).mappings().all()
+
+
+def note_asked(tx: sa.Connection, project_id: str, set_id: str, now: dt.datetime) -> None:
+    """Note that annotators are asked about a set."""
+    tx.execute(sets.update().where(sets.c.project_id == project_id, sets.c.id == set_id).values(asked_at=now))
+
+
+def least_sure(tx: sa.Connection, project_id: str, limit: int) -> list[str]:
+    """The sets that nobody was asked about and whose suggestion is the least sure, the least sure first."""
+    picked = sa.select(logged_picks.c.set_id).where(logged_picks.c.project_id == project_id)
+    query = (
+        sa.select(sets.c.id)
+        .where(
+            sets.c.project_id == project_id,
+            sets.c.asked_at.is_(None),
+            sets.c.status == "done",
+            sets.c.removed_at.is_(None),
+            sets.c.id.not_in(picked),
+        )
+        .order_by(sets.c.confidence, sets.c.id)
+        .limit(limit)
+    )
+    return list(tx.execute(query).scalars())
+
+
+def outdated(tx: sa.Connection, project_id: str, release: str, limit: int) -> list[str]:
+    """Sets that nobody was asked about and whose suggestion is of another release, the oldest first."""
+    picked = sa.select(logged_picks.c.set_id).where(logged_picks.c.project_id == project_id)
+    query = (
+        sa.select(sets.c.id)
+        .where(
+            sets.c.project_id == project_id,
+            sets.c.asked_at.is_(None),
+            sets.c.status == "done",
+            sets.c.removed_at.is_(None),
+            sets.c.id.not_in(picked),
+            sa.or_(sets.c.release.is_(None), sets.c.release != release),
+        )
+        .order_by(sets.c.created_at, sets.c.id)
+        .limit(limit)
+    )
+    return list(tx.execute(query).scalars())
+
+
+def count_waiting(tx: sa.Connection, project_id: str, queue: str, reason: str) -> int:
+    """How many tasks that were asked for a reason nobody has answered or skipped."""
+    given = sa.select(annotations.c.task_id).where(
+        annotations.c.project_id == project_id, annotations.c.state != "withdrawn"
+    )
+    query = sa.select(sa.func.count()).where(
+        tasks.c.project_id == project_id,
+        tasks.c.queue == queue,
+        tasks.c.reason == reason,
+        tasks.c.withdrawn_at.is_(None),
+        tasks.c.id.not_in(given),
+    )
+    return tx.execute(query).scalar_one()
+
+
+def of_visitor(tx: sa.Connection, project_id: str, visitor: str, limit: int) -> list[str]:
+    """The sets that a visitor sent to a project, the newest first."""
+    query = sa.select(sets.c.id).where(
+        sets.c.visitor == visitor, sets.c.project_id == project_id, sets.c.removed_at.is_(None)
+    )
+    return list(tx.execute(query.order_by(sets.c.created_at.desc(), sets.c.id).limit(limit)).scalars())
+
+
+def bury(tx: sa.Connection, project_id: str, set_id: str, now: dt.datetime) -> None:
+    """Turn a set into a tombstone, and forget what was suggested and picked. Its tasks must be gone before."""
+    for table in (suggestions, logged_picks, set_pictures):
+        tx.execute(table.delete().where(table.c.project_id == project_id, table.c.set_id == set_id))
+    own = (sets.c.project_id == project_id) & (sets.c.id == set_id)
+    tx.execute(sets.update().where(own).values(removed_at=now, visitor=None, confidence=None, release=None))
+
+
+def forget_crops(tx: sa.Connection, project_id: str, image_id: str) -> None:
+    """Forget what was proposed and kept of a picture."""
+    for table in (proposals, logged_crops):
+        tx.execute(table.delete().where(table.c.project_id == project_id, table.c.image_id == image_id))
