@@ -382,6 +382,13 @@ class ClassesChanged(ClosedloopError):
     status = 422
 
 
+class UnknownHead(ClosedloopError):
+    """{project} has no head {head}. Name one of its own, as in --head: {heads}."""
+
+    code = "unknown_head"
+    status = 422
+
+
 class WrongKind(ClosedloopError):
     """The project "{project}" is a {kind}; this is for a {wanted}."""
 
@@ -421,8 +428,8 @@ class ImportedOtherwise(ClosedloopError):
 
 
 class TooFewAnswers(ClosedloopError):
-    """{project} has {have} usable answers of {classes} classes, about {different} clearly different pictures; training
-    needs at least {need} answers of 2 classes, about 2 pictures that differ.
+    """{project} has {have} usable answers for its {head}{of_classes}, about {different} clearly different pictures or
+    sets; training needs at least {need} answers{and_classes}, about 2 that differ.
     """
 
     code = "too_few_answers"
