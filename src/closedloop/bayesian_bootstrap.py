@@ -1,8 +1,8 @@
 """What is known of a mean from few or many answers: the Bayesian bootstrap, computed and not drawn.
 
-The Bayesian bootstrap (Rubin 1981, Annals of Statistics 9:130) gives each answer an exponential weight, so that the mean
-is above c with the probability that a weighted sum of exponential variables, with weights value - c, is above 0. That
-probability is an integral, so nothing is drawn at random and no tail is too thin to be seen.
+The Bayesian bootstrap (Rubin 1981, Annals of Statistics 9:130) gives each answer an exponential weight, so the mean is
+below c with the probability that a sum of exponential variables, each times c - value, is above 0. That probability is
+an integral, so nothing is drawn at random and no tail is too thin to be seen.
 """
 
 import itertools
