@@ -99,7 +99,7 @@ def _tail(values: np.ndarray, counts: np.ndarray) -> float:
         y = width * np.sinh(at)  # so steps grow: the integrand ends as slowly as a power of y where answers are few
         logs = counts @ np.log1p(-1j * np.outer(values / factors, y)) + np.log1p(1j * y / s)
         heights = np.exp(-logs) * np.cosh(at)
-        total += float(heights.real.sum())
+        total += float(np.real(heights).sum())
         if abs(heights[-1]) < NOTHING * total:
             break
     return float(np.exp(-(counts @ np.log(factors)) - np.log(s)) * width * STEP * total / np.pi)

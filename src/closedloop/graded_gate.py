@@ -31,14 +31,14 @@ NOT_WORSE_RULE = (
     "from at least {least} answers"
 )
 METHOD = (
-    "Paired comparison of the means by the Bayesian bootstrap (Rubin 1981), near-identical pictures drawn together, its "
-    "probability by integration (Rice 1980). It is too sure of few answers, so one difference as bad and one as good as "
-    "can be (-1 and 1) are added to those found (Muliere and Secchi 1996; with the bad one alone it is the bound of "
-    "Gaffke 2005 and of Learned-Miller and Thomas 2019): of right and wrong answers, this is the posterior under a "
-    "uniform prior, and one minus the mid-p value of McNemar's test (Fagerland, Lydersen and Laake 2013). Every "
-    "candidate that is judged against the same live release is one more look at growing data: the k-th may spend "
-    "1/(k(k+1)) of half the error (Bonferroni), the k-th bound 1/(k(k+1)) of its own. Chance of passing one that is 5 "
-    "points worse: normal approximation, with the spread that was found."
+    "Paired comparison of the means by the Bayesian bootstrap (Rubin 1981), near-identical pictures drawn together, "
+    "its probability by integration (Rice 1980). It is too sure of few answers, so one difference as bad and one as "
+    "good as can be (-1 and 1) are added to those found (Muliere and Secchi 1996; with the bad one alone it is the "
+    "bound of Gaffke 2005 and of Learned-Miller and Thomas 2019): of right and wrong answers, this is the posterior "
+    "under a uniform prior, and one minus the mid-p value of McNemar's test (Fagerland, Lydersen and Laake 2013). "
+    "Every candidate that is judged against the same live release is one more look at growing data: the k-th may "
+    "spend 1/(k(k+1)) of half the error (Bonferroni), the k-th bound 1/(k(k+1)) of its own. Chance of passing one "
+    "that is 5 points worse: normal approximation, with the spread that was found."
 )
 
 
