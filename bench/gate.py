@@ -114,10 +114,11 @@ def _passes_once(rule: Gate, trial: list[tuple[int, int]], corrected: bool) -> b
     for look, (won, lost) in enumerate(trial, start=1):
         if rule.policy == "better":
             passes = gate.probability_better(won, lost) >= rule.probability_better
-            if corrected:
-                wanted = gate.needed(former, won + lost, 1 - rule.probability_better)
-                former.append(gate.Look(won + lost, wanted))
-                passes = passes and won >= wanted
+            if passes and corrected:  # what the looks before asked for is summed up only where it matters
+                for discordant in (sum(counts) for counts in trial[len(former) : look]):
+                    wanted = gate.needed(former, discordant, 1 - rule.probability_better)
+                    former.append(gate.Look(discordant, wanted))
+                passes = won >= former[-1].needed
         else:
             passes = bool(gate.not_worse(rule, look if corrected else 1, EACH * look)(np.array(won), np.array(lost)))
         if passes:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import optimize, special
 
 DECIMALS = 9  # of the answers: what is closer than this is the same answer
-STEP, NODES = 0.125, 16  # of the trapezoidal rule, and how many at once; half the step changes the 12th digit
+STEP, NODES = 0.2, 16  # of the trapezoidal rule, and how many at once; half the step changes the ninth digit
 NOTHING = 1e-14  # of the integral, where it ends
 FARTHEST = 37.0  # standard deviations: a double knows no thinner tail
 
@@ -70,8 +70,8 @@ class Mean:
 def _chance_positive(values: np.ndarray, counts: np.ndarray) -> float:
     """The probability that the sum of value x Exp(1) is above 0, each of `values` (m,) `counts` (m,) times.
 
-    The thinner tail is integrated, to about 12 digits of itself, along the line through the integrand's saddle point
-    (Rice 1980, SIAM Journal on Scientific and Statistical Computing 1:438).
+    The thinner tail is integrated, to about eight digits of itself, along a hyperbola through the integrand's saddle
+    point, on which it hardly oscillates (Rice 1980, SIAM Journal on Scientific and Statistical Computing 1:438).
     """
     values, counts = values[values != 0], counts[values != 0]
     if not len(values):
@@ -91,15 +91,16 @@ def _tail(values: np.ndarray, counts: np.ndarray) -> float:
         return float(counts @ (values / (1 - values * s))) - 1 / s
 
     s = float(optimize.brentq(slope, 1e-12, 1 - 1e-12, rtol=1e-3))  # type: ignore[arg-type]  # anywhere near will do
-    factors = 1 - values * s
-    width = 1 / np.sqrt(counts @ (values / factors) ** 2 + 1 / s**2)
+    ratios = values / (1 - values * s)
+    width = 1 / np.sqrt(counts @ ratios**2 + 1 / s**2)
+    bend = float(2 * width**3 * (counts @ ratios**3 - 1 / s**3) / 3)  # never more than 2/3: not round a pole
     total = 0.5  # the first node is the edge of a trapezoid
     for first in itertools.count(1, NODES):
-        at = STEP * np.arange(first, first + NODES)
-        y = width * np.sinh(at)  # so steps grow: the integrand ends as slowly as a power of y where answers are few
-        logs = counts @ np.log1p(-1j * np.outer(values / factors, y)) + np.log1p(1j * y / s)
-        heights = np.exp(-logs) * np.cosh(at)
-        total += float(np.real(heights).sum())
+        at = STEP * np.arange(first, first + NODES)  # so steps grow: of few answers, the integrand ends as a power does
+        path = width * (bend * (np.cosh(at) - 1) + 1j * np.sinh(at))
+        logs = counts @ np.log1p(np.outer(-ratios, path)) + np.log1p(path / s)
+        heights = np.exp(-logs) * (bend * np.sinh(at) + 1j * np.cosh(at))
+        total += float(np.imag(heights).sum())
         if abs(heights[-1]) < NOTHING * total:
             break
-    return float(np.exp(-(counts @ np.log(factors)) - np.log(s)) * width * STEP * total / np.pi)
+    return float(np.exp(-(counts @ np.log1p(-values * s)) - np.log(s)) * width * STEP * total / np.pi)
