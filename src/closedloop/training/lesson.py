@@ -100,7 +100,7 @@ class Lesson(ABC):
         `looks` are (discordant, needed) of the candidates judged before against that release.
         """
         if self.measure == gate.MEASURE:
-            former = [gate.Look(*look) for look in looks if look[1] is not None]
+            former = [gate.Look(*look) for look in looks]
             return gate.judge(_right(scores[among]), _right(live), against, self.project.gate, former, basis)
         return graded_gate.judge(
             scores[among], live, against, self.project.gate, len(looks), self.measure, basis, self.groups[among]
