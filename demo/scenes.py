@@ -21,7 +21,7 @@ from demo.people import Patient, label_studio_projects, logged_in
 
 PROJECT = "scenes"
 SIZE = (320, 240)  # px
-FLOWER = (190, 30, 560, 400)  # in scikit-learn's flower.jpg
+FLOWER = (212, 84, 468, 340)  # in scikit-learn's flower.jpg
 BLUR = (0.0, 2.5)  # px: from a sharp shot to one that nobody would keep
 UNSURE = 0.35  # px of blur: the standard deviation of what an annotator sees
 ROOM = 0.08  # of the flower's size, around it in a crop
