@@ -57,15 +57,14 @@ class Mean:
             spread = special.ndtri(self.chance_below(limit)) - special.ndtri(1 - level)
             return float(np.clip(spread, -FARTHEST, FARTHEST))
 
-        total = float(self.counts @ self.sizes)
-        middle = float(self.counts @ self.sums) / total
-        deviation = float(np.sqrt(self.counts @ (self.sums - middle * self.sizes) ** 2)) / total
-        near = [middle + by * deviation for by in (special.ndtri(1 - level) - 1, special.ndtri(1 - level) + 1)]
-        places = sorted({low, high, *(place for place in near if low < place < high)})
-        for one, other in itertools.pairwise(places):
-            if beyond(one) <= 0 <= beyond(other):
-                return float(optimize.brentq(beyond, one, other, xtol=1e-6))  # type: ignore[arg-type]
-        return low
+        size = float(self.counts @ self.sizes)
+        middle = float(self.counts @ self.sums) / size
+        deviation = float(np.sqrt(self.counts @ (self.sums - middle * self.sizes) ** 2)) / size
+        for by in (-1, 1):  # where it is, were the mean's distribution normal
+            place = middle + (special.ndtri(1 - level) + by) * deviation
+            if low < place < high:
+                low, high = (place, high) if beyond(place) <= 0 else (low, place)
+        return float(optimize.brentq(beyond, low, high, xtol=1e-6))  # type: ignore[arg-type]
 
 
 def _chance_positive(values: np.ndarray, counts: np.ndarray) -> float:

@@ -189,6 +189,19 @@ def test_near_identical_pictures_count_once():
     together = judge(ours, theirs, groups=np.arange(60) // 12)
     assert not together.passed
     assert "only 5 differ" in together.reason
+    ours, theirs = sides([0.3, 0.2, -0.05, 0.4, 0.1, 0.3] * 10)
+    alone, together = judge(ours, theirs), judge(ours, theirs, groups=np.tile(np.arange(6), 10))
+    assert (alone.passed, together.passed) == (True, False)
+    assert alone.probability_better > together.probability_better
+    assert alone.difference_above > together.difference_above
+
+
+def test_the_stated_error_is_of_the_spread_that_was_found_and_not_of_the_difference():
+    differences = np.random.default_rng(3).normal(0, 0.2, 60).clip(-0.5, 0.5)
+    rule = Gate(probability_better=0.5)
+    as_good, better = judge(*sides(differences), rule), judge(*sides(differences + 0.4), rule)
+    assert better.error == pytest.approx(as_good.error, rel=1e-6)
+    assert judge(*sides(differences / 10), rule).error < as_good.error
 
 
 def test_the_verdict_says_all_of_it_on_the_card():
