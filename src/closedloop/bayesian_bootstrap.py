@@ -32,13 +32,15 @@ class Mean:
         """Of `values` (n,), of which those of one group (n,) are drawn together, and one answer more for each `prior`.
 
         The `prior` answers are a Dirichlet process's base measure (Muliere and Secchi 1996, Annals of the Institute of
-        Statistical Mathematics 48:663): without them a value that has not come up yet is thought impossible.
+        Statistical Mathematics 48:663): without them a value that has not come up yet is thought impossible. Each
+        counts as many answers as those found have in their groups on average, by Kish's effective size (1965).
         """
         if groups is None:
             groups = np.arange(len(values))
         _, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        sums = np.bincount(of, np.asarray(values, dtype=float), len(sizes))
-        whole = np.column_stack([[*np.round(sums, DECIMALS), *prior], [*sizes, *(1 for _ in prior)]])
+        sums = np.round(np.bincount(of, np.asarray(values, dtype=float), len(sizes)), DECIMALS)
+        together = float(sizes @ sizes) / len(values) if len(values) else 1.0
+        whole = np.column_stack([[*sums, *(one * together for one in prior)], [*sizes, *(together for _ in prior)]])
         whole, counts = np.unique(whole, axis=0, return_counts=True)
         return cls(whole[:, 0], whole[:, 1], counts.astype(float))
 

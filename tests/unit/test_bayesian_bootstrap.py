@@ -31,7 +31,7 @@ def test_it_is_what_drawing_comes_to(groups):
     chance = np.random.default_rng(3)
     values = np.clip(chance.normal(0.05, 0.3, 30), -1, 1)
     weights = chance.exponential(size=(40_000, groups.max() + 1))[:, groups]
-    drawn = chance.exponential(size=(40_000, 2))
+    drawn = chance.exponential(size=(40_000, 2)) * (np.bincount(groups) ** 2).sum() / 30
     means = (weights @ values + drawn @ PRIOR) / (weights.sum(axis=1) + drawn.sum(axis=1))
     mean = Mean.of(values, groups, PRIOR)
     for limit in (-0.1, 0.0, 0.05, 0.2):
@@ -79,10 +79,14 @@ def test_it_is_what_a_fine_sum_along_a_straight_line_comes_to(values, counts):
     assert Mean(-values, np.ones(len(values)), counts).chance_below(0) == pytest.approx(expected, abs=2e-6)
 
 
-def test_pictures_that_are_drawn_together_count_as_one():
-    values = np.tile([0.3, 0.1, -0.2, 0.4], 10)
-    alone, together = (Mean.of(values, groups, PRIOR).chance_below(0) for groups in (None, np.tile(np.arange(4), 10)))
-    assert alone < 0.01 < together
+@given(found, st.integers(1, 5), st.floats(-0.9, 0.9))
+def test_pictures_that_are_drawn_together_count_as_one(values, times, limit):
+    one, many = (
+        Mean.of(values, prior=PRIOR),
+        Mean.of(np.tile(values, times), np.tile(np.arange(len(values)), times), PRIOR),
+    )
+    assert many.chance_below(limit) == pytest.approx(one.chance_below(limit), abs=1e-6)
+    assert many.lower_bound(0.95) == pytest.approx(one.lower_bound(0.95), abs=1e-5)
 
 
 def test_where_nothing_differs_nothing_is_known():
