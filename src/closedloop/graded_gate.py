@@ -34,8 +34,8 @@ METHOD = (
     "Paired comparison of the means by the Bayesian bootstrap (Rubin 1981), near-identical pictures drawn together, "
     "its probability by integration (Rice 1980). It is too sure of few answers, so one difference as bad and one as "
     "good as can be (-1 and 1) are added to those found (Muliere and Secchi 1996), each worth as many answers as "
-    "are drawn together on average (Kish 1965; with the bad one alone it is the bound of Gaffke 2005 and of "
-    "Learned-Miller and Thomas 2019): of right and wrong answers, this is the posterior under a uniform prior, and "
+    "are drawn together on average (Kish 1965); with the bad one alone it is the bound of Gaffke 2005 and of "
+    "Learned-Miller and Thomas 2019. Of right and wrong answers, this is the posterior under a uniform prior, and "
     "one minus the mid-p value of McNemar's test (Fagerland, Lydersen and Laake 2013). Every candidate that is "
     "judged against the same live release is one more look at growing data: the k-th may spend 1/(k(k+1)) of half "
     "the error (Bonferroni), the k-th bound 1/(k(k+1)) of its own. Chance of passing one that is 5 points worse: "
@@ -55,6 +55,8 @@ def judge_first(
     `candidate` and each of `baselines` (n,) in 0-1; `groups` (n,) says which answers are of near-identical pictures.
     The verdict's numbers are against the best baseline. Raises ValueError for answers that do not fit together.
     """
+    if any(np.shape(said) != np.shape(candidate) for said in baselines.values()):
+        raise ValueError("every baseline gives one number for each answer")
     best = max(baselines, key=lambda name: float(np.sum(baselines[name])))
     others = ", ".join(f"{name} {_mean(said):.3f}" for name, said in baselines.items())
     pair = _Pair(candidate, baselines[best], groups)

@@ -229,6 +229,11 @@ def test_answers_that_do_not_fit_are_refused(ours, theirs, groups):
         judge(ours, theirs, groups=groups)
 
 
+def test_baselines_of_other_answers_are_refused():
+    with pytest.raises(ValueError, match="every baseline"):
+        graded_gate.judge_first(np.full(3, 0.5), {"a": np.full(3, 0.4), "b": np.full(2, 0.1)}, OVERLAP, "all answers")
+
+
 def test_the_same_answers_give_the_same_verdict():
     ours, theirs = np.random.default_rng(7).random((2, 500))
     assert judge(ours, theirs) == judge(ours.copy(), theirs.copy())
