@@ -33,12 +33,13 @@ NOT_WORSE_RULE = (
 METHOD = (
     "Paired comparison of the means by the Bayesian bootstrap (Rubin 1981), near-identical pictures drawn together, "
     "its probability by integration (Rice 1980). It is too sure of few answers, so one difference as bad and one as "
-    "good as can be (-1 and 1) are added to those found (Muliere and Secchi 1996; with the bad one alone it is the "
-    "bound of Gaffke 2005 and of Learned-Miller and Thomas 2019): of right and wrong answers, this is the posterior "
-    "under a uniform prior, and one minus the mid-p value of McNemar's test (Fagerland, Lydersen and Laake 2013). "
-    "Every candidate that is judged against the same live release is one more look at growing data: the k-th may "
-    "spend 1/(k(k+1)) of half the error (Bonferroni), the k-th bound 1/(k(k+1)) of its own. Chance of passing one "
-    "that is 5 points worse: normal approximation, with the spread that was found."
+    "good as can be (-1 and 1) are added to those found (Muliere and Secchi 1996), each worth as many answers as "
+    "are drawn together on average (Kish 1965); with the bad one alone it is the bound of Gaffke 2005 and of "
+    "Learned-Miller and Thomas 2019. Of right and wrong answers, this is the posterior under a uniform prior, and "
+    "one minus the mid-p value of McNemar's test (Fagerland, Lydersen and Laake 2013). Every candidate that is "
+    "judged against the same live release is one more look at growing data: the k-th may spend 1/(k(k+1)) of half "
+    "the error (Bonferroni), the k-th bound 1/(k(k+1)) of its own. Chance of passing one that is 5 points worse: "
+    "normal approximation, with the spread that was found."
 )
 
 
@@ -54,6 +55,8 @@ def judge_first(
     `candidate` and each of `baselines` (n,) in 0-1; `groups` (n,) says which answers are of near-identical pictures.
     The verdict's numbers are against the best baseline. Raises ValueError for answers that do not fit together.
     """
+    if any(np.shape(said) != np.shape(candidate) for said in baselines.values()):
+        raise ValueError("every baseline gives one number for each answer")
     best = max(baselines, key=lambda name: float(np.sum(baselines[name])))
     others = ", ".join(f"{name} {_mean(said):.3f}" for name, said in baselines.items())
     pair = _Pair(candidate, baselines[best], groups)
@@ -138,6 +141,7 @@ class _Pair:
         self.differing = int(found.counts[np.abs(found.sums) > SAME].sum())  # groups count once
         self.deviations = float(found.counts @ (found.sums - self.difference * found.sizes) ** 2)  # squared, summed
         self.drawn = float(found.counts.sum())
+        self.together = float(found.counts @ found.sizes**2) / max(1, self.answers)  # answers to a prior one
 
     def passes_worse(self, limit: float, probability: float) -> float:
         """The probability that a candidate passes that is truly 5 points worse: normal approximation.
@@ -146,8 +150,8 @@ class _Pair:
         """
         if self.answers < LEAST:
             return 0.0
-        size = self.answers + len(WORST_AND_BEST)
-        posterior = np.sqrt(self.deviations + sum(worst**2 for worst in WORST_AND_BEST)) / size
+        size = self.answers + len(WORST_AND_BEST) * self.together
+        posterior = np.sqrt(self.deviations + sum((one * self.together) ** 2 for one in WORST_AND_BEST)) / size
         least = (limit + special.ndtri(probability) * posterior) * size / self.answers
         return self._above(least)
 
