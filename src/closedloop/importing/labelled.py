@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from closedloop import image
-from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, StoreAway
-from closedloop.importing import keeping
+from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, StoreAway, UnusableFile
+from closedloop.importing import files, keeping
 from closedloop.project import CLASSIFICATION, Project
 from closedloop.storage import Stores, answers
 
@@ -54,22 +54,23 @@ def run(
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
     """Import a folder; files that are no picture are named in `skipped`. Raises BadRequest, StoreAway, DatabaseAway."""
-    files, others = find(project, folder)
+    found, others = find(project, folder)
     done = Imported(not_classes=others)
-    for number, (path, label) in enumerate(files, start=1):
+    for number, (path, label) in enumerate(found, start=1):
         try:
-            with path.open("rb") as file:  # never more in memory than a picture may have
-                picture = image.accept(file.read(image.MAX_BYTES + 1))
+            picture = files.read(path, path.name)
             added = _keep(stores, project, picture, label, clock())
         except (StoreAway, DatabaseAway):
             raise
+        except UnusableFile as error:
+            done.skipped.append(f"{path.relative_to(folder)}: {error.details['reason']}")
         except (ClosedloopError, OSError) as error:
             done.skipped.append(f"{path.relative_to(folder)}: {error}")
         else:
             done.added += added
             done.known += not added
         if progress:
-            progress(number, len(files))
+            progress(number, len(found))
     return done
 
 

@@ -75,6 +75,7 @@ class _Picks:
         if not picked and not self.dry:
             accepted = [self.files.picture(file) for file in found]
             pick = sets.Pick(accepted[0].id, session, moment.at)
+            accepted.sort(key=lambda picture: picture.id)  # the first place of a set must not give away its best
             sets.keep(self.stores, project, accepted, "import", self.clock(), picked=pick)
         self.notebook.note_answer(project.id, set_id, ids[0])
         self.notebook.note_project(session, name, project.id)

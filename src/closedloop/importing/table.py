@@ -38,11 +38,11 @@ class Table:
             if path.exists() and not path.is_file():
                 raise UnusableTable(file=path, reason="it is no file")
             with path.open("rb") as file:
-                first = file.readline(LONGEST)
+                first = file.readline(LONGEST + 1)
         except OSError as error:
             raise UnusableTable(file=path, reason=f"it cannot be read ({error.strerror or error})") from None
         if not first.strip():
-            raise UnusableTable(file=path, reason=f"it is empty; it begins with the line {','.join(wanted)}")
+            raise UnusableTable(file=path, reason=f"its first line is empty; it names the columns {','.join(wanted)}")
         try:
             columns = tuple(name.strip() for name in _split(first.removeprefix(b"\xef\xbb\xbf")))
         except UnreadableRow as fault:
