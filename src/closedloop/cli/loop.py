@@ -1,8 +1,7 @@
-"""Commands that turn the loop by hand: import, sample, sync, train, accuracy."""
+"""Commands that turn the loop by hand: sample, sync, train, accuracy."""
 
 import datetime as dt
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,27 +11,6 @@ from closedloop.estimates import Estimate
 
 app = typer.Typer()
 TRAINING_PATIENCE = 600.0  # s that `train` waits for the trainer, should it be at the same project
-
-
-@app.command("import")
-def import_folder(project: str, folder: Path, as_json: AsJson = False) -> None:
-    """Import a folder with one sub-folder per class: pictures with answers. Can be stopped and run again."""
-    from closedloop import importing
-    from closedloop import project as projects
-
-    with faults(as_json), bar(as_json, "importing") as progress:
-        _, stores = opened()
-        done = importing.run(stores, projects.get(stores, project), folder, now, progress)
-    skipped = "".join(f"\n  skipped {entry}" for entry in done.skipped)
-    others = f"\n  no class: {', '.join(done.not_classes)}" if done.not_classes else ""
-    body = {
-        "project": project,
-        "added": done.added,
-        "known": done.known,
-        "skipped": done.skipped,
-        "not_classes": done.not_classes,
-    }
-    say(as_json, body, f"✓ {done.added} pictures added, {done.known} were there already.{skipped}{others}")
 
 
 @app.command()
