@@ -220,4 +220,4 @@ def test_killed_in_the_middle_it_is_run_again_and_all_is_there_once(
     assert len(stores.objects.list("production/best")) == 3
     if what == "selections":
         assert (len(rows(stores, tables.sets)), len(rows(stores, tables.set_pictures))) == (2, 4)
-        assert len(rows(stores, tables.outbox)) == 2
+        assert rows(stores, tables.outbox) == []
