@@ -568,7 +568,7 @@ class MissingFile(ClosedloopError):
 
 
 class UnusableFile(ClosedloopError):
-    """{path}: {reason}"""
+    """{path}: {reason}."""
 
     code = "unusable_file"
     status = 422
