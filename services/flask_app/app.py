@@ -170,7 +170,10 @@ def edges(box: Box | str | None) -> str:
     """A crop in words: what it keeps of width and height, in percent. As text (JSON) it comes from an annotation."""
     if box is None:
         return ""
-    kept = Box.from_text(box) if isinstance(box, str) else box
+    try:
+        kept = Box.from_text(box) if isinstance(box, str) else box
+    except (ValueError, TypeError):
+        return str(box)
     sides = {name: f"{100 * getattr(kept, name):.0f}" for name in ("x1", "y1", "x2", "y2")}
     return text("sets.edges", **sides)
 

@@ -86,7 +86,9 @@ def _answer(said: str, for_people: str, code: str, status: int) -> Response:
             answer.headers["HX-Reswap"] = "delete" if status == 404 else "none"
     elif _is_page():
         answer = make_response(
-            render_template("error.html", error=for_people, status=status, request_id=g.get("request_id", ""), back=_back()),
+            render_template(
+                "error.html", error=for_people, status=status, request_id=g.get("request_id", ""), back=_back()
+            ),
             status,
         )
     else:

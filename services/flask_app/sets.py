@@ -67,7 +67,9 @@ def send(project_id: str) -> AnyResponse:
     except (PictureOfSet, SamePictureTwice) as error:
         if "HX-Request" not in request.headers or error.status >= 500:
             raise
-        return Response(render_template("_error.html", error=errors.shown(error), pictures=_at_fault(error)), error.status)
+        return Response(
+            render_template("_error.html", error=errors.shown(error), pictures=_at_fault(error)), error.status
+        )
     context.uploads().labels(project.id, made.status).inc(len(files))
     status = 202 if made.status == "pending" else 201
     if context.wants_json():
