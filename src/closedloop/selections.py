@@ -122,7 +122,7 @@ def votes_of(tx: Any, project_id: str, set_id: str | None = None) -> list[Vote]:
             row["probability"],
             row["answered_at"],
             row["annotation_id"],
-            row["reason"],
+            row["asked_for"],
         )
         for row in votes.newest(sets.annotations_about(tx, project_id, SELECTION, set_id), (ANSWERED, NONE))
     ]
