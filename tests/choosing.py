@@ -1,6 +1,7 @@
 """The pages of selections alone: the real application over real HTTP, an S3 server and SQLite; a stand-in chooses."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,11 +32,13 @@ class Chooser:
     away: bool = False
     ranks: bool = True
     crops: bool = True
+    seconds: float = 0.0  # that it takes to choose
     asked: list[int] = field(default_factory=list)  # how many pictures each set had
 
     def rank(self, _project_id: str, jpegs: Sequence[bytes]) -> Ranked:
         self._check()
         self.asked.append(len(jpegs))
+        time.sleep(self.seconds)
         if not self.ranks:
             return Ranked((0.0,) * len(jpegs), None, 1 / len(jpegs), None, ENCODER)
         scores = tuple(len(jpeg) / 1000 for jpeg in jpegs)
