@@ -318,6 +318,20 @@ def get(stores: Stores, id_: str) -> PictureSet:
     return replace(of_set, **answer, crop=crop)
 
 
+def sizes(stores: Stores, of_set: PictureSet) -> dict[str, tuple[int, int]]:
+    """Picture -> (width, height) in px, of a set's pictures."""
+    with stores.db.read() as tx:
+        known = pictures.images_of(tx, of_set.project, of_set.image_ids)
+    return {image_id: (row["width"], row["height"]) for image_id, row in known.items()}
+
+
+def is_sent_by(stores: Stores, project_id: str, image_id: str, visitor: str) -> bool:
+    """Whether a visitor sent a set with this picture."""
+    with stores.db.read() as tx:
+        of_picture = (rows.one(tx, id_) for id_ in rows.with_picture(tx, project_id, image_id))
+        return any(row is not None and row["visitor"] == visitor for row in of_picture)
+
+
 def of_visitor(stores: Stores, project_id: str, visitor: str, limit: int) -> list[PictureSet]:
     """What a visitor sent to a project, the newest first."""
     with stores.db.read() as tx:
