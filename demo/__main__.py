@@ -1,13 +1,15 @@
-"""`make demo`: four rounds of a month in minutes. Prints a table and draws a plot of what happened."""
+"""`make demo`: four rounds of a month in minutes, then sets of pictures. Prints tables and draws a plot of it."""
 
 import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from demo import scenes
 from demo.installation import CHECKOUT, Installation, live_release, started, training_runs
 from demo.people import Annotators, Shown, Visitor, digits, logged_in
 
@@ -46,16 +48,23 @@ def main() -> None:
         installation.command("project", "add", str(CHECKOUT / "projects" / "digits.yaml"))
         rounds = turn(installation, console, Visitor(installation.pages, PROJECT, SEED))
         releases = installation.command("releases", PROJECT)["releases"]
-    console.print(table(rounds))
-    for row in releases:
-        low, high = row["accuracy_95"]
-        console.print(
-            f"{row['release']}  {row['state']:<8} {row['accuracy']:.3f} ({low:.3f}-{high:.3f}) "
-            f"on {row['answers']} answers; {row['reason']}",
-            markup=False,
-        )
+        console.print(table(rounds))
+        show(releases, console)
+        console.print("Now sets of pictures: which one is best, and which part of it to keep.")
+        show(scenes.turn(installation, console, SEED), console)
     draw(rounds, plot)
     console.print(f"Plot: {plot}   Time: {time.monotonic() - began:.0f} s")
+
+
+def show(releases: list[dict[str, Any]], console: Console) -> None:
+    """A line for each release: how good it is, and what the gate said."""
+    for row in releases:
+        low, high = row["value_95"]
+        console.print(
+            f"{row['head']} {row['release']}  {row['state']:<8} {row['measure']} {row['value']:.3f} "
+            f"({low:.3f}-{high:.3f}) on {row['answers']} answers; {row['reason']}",
+            markup=False,
+        )
 
 
 def turn(installation: Installation, console: Console, visitor: Visitor) -> list[Round]:

@@ -14,17 +14,30 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from werkzeug.exceptions import NotFound
 
 from closedloop import gauges, health
+from closedloop.crops import Box
 from closedloop.errors import BadRequest, CrossSite
-from closedloop.image import MAX_BYTES
 from closedloop.inference import Inference
 from closedloop.logs import REQUEST_ID_HEADER, bind_request_id
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
 from closedloop.storage.objects import PRODUCTION
-from flask_app import context, dashboard, errors, feedback, images, projects, releases, rights, sign_in, upload
+from flask_app import (
+    bodies,
+    context,
+    dashboard,
+    errors,
+    feedback,
+    images,
+    projects,
+    releases,
+    rights,
+    sets,
+    sign_in,
+    upload,
+)
+from flask_app.bodies import MAX_BODY
 from flask_app.texts import text
 
-MAX_BODY = MAX_BYTES + 64 * 1024  # the picture and what multipart puts around it
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -60,6 +73,7 @@ def create_app(settings: Settings) -> Flask:
     @app.before_request
     def begin() -> None:
         g.started = time.perf_counter()
+        request.max_content_length = bodies.limit(request.path)
         g.request_id = bind_request_id(request.headers.get(REQUEST_ID_HEADER))
         if request.method == "POST" and request.headers.get("Sec-Fetch-Site", "same-origin") in (
             "cross-site",
@@ -73,7 +87,7 @@ def create_app(settings: Settings) -> Flask:
             raise BadRequest(reason="no text has the character NUL in it")
 
     rights.register(app, settings)
-    for room in (upload, feedback, sign_in, dashboard, releases, images, projects):
+    for room in (upload, sets, feedback, sign_in, dashboard, releases, images, projects):
         app.register_blueprint(room.pages)
     errors.register(app)
     _dress(app)
@@ -117,7 +131,7 @@ def _dress(app: Flask) -> None:
     Compress(app)
     app.jinja_env.globals.update(t=text, signed_in=rights.signed_in_if_known)
     app.jinja_env.filters.update(
-        commands=commands, percent=percent, number=number, moment=moment, pairs=pairs, age=dashboard.age
+        commands=commands, percent=percent, number=number, moment=moment, pairs=pairs, age=dashboard.age, edges=edges
     )
     digests: dict[str, str] = {}
 
@@ -150,6 +164,18 @@ def pairs(values: dict[str, Any]) -> str:
     """Names with their values, as of a recipe; without those that have none."""
     said = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in values.items()}
     return ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
+
+
+def edges(box: Box | str | None) -> str:
+    """A crop in words: what it keeps of width and height, in percent. As text (JSON) it comes from an annotation."""
+    if box is None:
+        return ""
+    try:
+        kept = Box.from_text(box) if isinstance(box, str) else box
+    except (ValueError, TypeError):
+        return str(box)
+    sides = {name: f"{100 * getattr(kept, name):.0f}" for name in ("x1", "y1", "x2", "y2")}
+    return text("sets.edges", **sides)
 
 
 def moment(when: dt.datetime | str | None) -> Markup:

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from closedloop import production, releases, sampling, survey
 from closedloop import project as projects
-from closedloop.project import CLASSIFIER, Project
+from closedloop.project import CLASSIFICATION, CLASSIFIER, SELECTION, Project
 from closedloop.settings import Settings
 from closedloop.storage import installation
 from flask_app import context, rights
@@ -38,6 +38,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "days": ("day", "pictures", "answers", "flagged", "share_flagged", "flags", "relabels"),
     "queues": ("queue", "waiting", "answered", "median_age"),
 }
+_SELECTION_TABLES = ("days", "queues")  # nothing is answered about a single picture of a set
 
 
 @pages.get("/dashboard")
@@ -52,6 +53,8 @@ def page(project_id: str | None = None) -> str | Response:
         return Response(status=204, headers={"HX-Refresh": "true"} if taken else {})
     counted_at, counted = taken or (None, {})
     registered = list(reversed(releases.listing(context.stores(), project.id)))
+    if project.kind == SELECTION:
+        return _of_selection(project, counted_at, counted, registered, who.may_change(project.id))
     live = next((row for row in registered if row["state"] == "live"), None)
     return render_template(
         "dashboard.html",
@@ -67,6 +70,36 @@ def page(project_id: str | None = None) -> str | Response:
         labels=_label_studio(context.settings(), project),
         method=production.METHOD,
         drawn=request.args.get("drawn", type=int),
+        active="dashboard",
+    )
+
+
+def _of_selection(
+    project: Project,
+    counted_at: dt.datetime | None,
+    counted: dict[str, Any],
+    registered: list[dict[str, Any]],
+    may_change: bool,
+) -> str:
+    """The same of a project whose pictures come in sets: each head's releases by themselves."""
+    heads = [(head, [row for row in registered if row["head"] == head]) for head in project.heads]
+    return render_template(
+        "dashboard_sets.html",
+        project=project,
+        counted_at=counted_at,
+        counted=counted,
+        tables={name: rows(name, counted, registered) for name in _SELECTION_TABLES} if counted else {},
+        heads=[
+            {
+                "head": head,
+                "releases": of_head,
+                "live": next((row for row in of_head if row["state"] == "live"), None),
+                "to_roll_back_to": releases.earlier(context.stores(), project.id, head),
+            }
+            for head, of_head in heads
+        ],
+        may_change=may_change,
+        labels=_label_studio(context.settings(), project),
         active="dashboard",
     )
 
@@ -96,6 +129,7 @@ def draw(project_id: str) -> AnyResponse:
     """Draw a random sample now, besides those that are drawn by the project's schedule."""
     rights.owner(project_id)
     project = projects.get(context.stores(), project_id)
+    project.check_kind(CLASSIFICATION)
     sample = sampling.draw_sample(context.stores(), project, context.now())
     if context.wants_json():
         return jsonify(ok=True, frame=sample.frame, drawn=sample.drawn, probability=sample.probability)
@@ -123,7 +157,7 @@ def rows(table: str, counted: dict[str, Any], registered: list[dict[str, Any]]) 
 def _rows(project_id: str, table: str) -> list[dict[str, Any]]:
     rights.viewer(project_id)
     project = projects.get(context.stores(), project_id)
-    if table not in TABLES:
+    if table not in (TABLES if project.kind == CLASSIFICATION else _SELECTION_TABLES):
         raise NotFound
     taken = survey.latest(context.stores(), project.id)
     registered = releases.listing(context.stores(), project.id) if table == "releases" else []

@@ -6,11 +6,18 @@ from flask import Flask, Response, g, make_response, redirect, render_template, 
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
-from closedloop.errors import ClosedloopError, ProjectClosed, SignInNeeded, TooManyRequests, UploadTooLarge
-from closedloop.image import MAX_BYTES
+from closedloop.errors import (
+    ClosedloopError,
+    EmptyUpload,
+    PictureOfSet,
+    ProjectClosed,
+    SignInNeeded,
+    TooManyRequests,
+    UploadTooLarge,
+)
 from closedloop.logs import get_logger
-from flask_app import context
-from flask_app.texts import error_text
+from flask_app import bodies, context
+from flask_app.texts import error_text, text
 
 _CODES = {
     400: "bad_request",
@@ -32,7 +39,7 @@ def register(app: Flask) -> None:
             closed = "1" if isinstance(error, ProjectClosed) else None
             wanted = request.full_path.rstrip("?")
             return make_response(redirect(url_for("sign_in.page", next=wanted, closed=closed), 303))
-        answer = _answer(str(error), error_text(error.code, str(error), **error.details), error.code, error.status)
+        answer = _answer(str(error), shown(error), error.code, error.status)
         if isinstance(error, TooManyRequests):
             answer.headers["Retry-After"] = str(error.details["seconds"])
         return answer
@@ -41,18 +48,26 @@ def register(app: Flask) -> None:
     def http(error: HTTPException) -> Response:
         status = error.code or 500
         if status == 413:
-            return ours(UploadTooLarge(limit_mb=MAX_BYTES // 10**6))
+            return ours(UploadTooLarge(limit_mb=bodies.megabytes(request.path)))
         code = _CODES.get(status, "bad_request" if status < 500 else "error")
-        text = error_text(code, error.description or error.name) if status in _CODES else error.description or ""
-        answer = _answer(text, text, code if status != 431 else "bad_request", 400 if status == 431 else status)
+        said = error_text(code, error.description or error.name) if status in _CODES else error.description or ""
+        answer = _answer(said, said, code if status != 431 else "bad_request", 400 if status == 431 else status)
         answer.headers.extend(h for h in error.get_headers() if h[0] in ("Allow", "Location", "Retry-After"))
         return answer
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
         get_logger().exception("request failed", page=str(request.url_rule))
-        text = str(ClosedloopError())
-        return _answer(text, error_text(ClosedloopError.code, text), ClosedloopError.code, 500)
+        said = str(ClosedloopError())
+        return _answer(said, error_text(ClosedloopError.code, said), ClosedloopError.code, 500)
+
+
+def shown(error: ClosedloopError) -> str:
+    """What a page says about an error."""
+    if isinstance(error, PictureOfSet):
+        reason = text("sets.empty") if error.code == EmptyUpload.code else error.details["reason"]
+        return text("sets.fault", number=error.details["number"], reason=reason)
+    return error_text(error.code, str(error), **error.details)
 
 
 def _is_page() -> bool:
@@ -60,10 +75,10 @@ def _is_page() -> bool:
     return request_ctx.url_adapter is not None and context.is_navigation() and not context.wants_json()
 
 
-def _answer(text: str, shown: str, code: str, status: int) -> Response:
-    """`text` is for programs, `shown` for people."""
+def _answer(said: str, for_people: str, code: str, status: int) -> Response:
+    """`said` is for programs."""
     if "HX-Request" in request.headers:
-        answer = make_response(render_template("_error.html", error=shown), status)
+        answer = make_response(render_template("_error.html", error=for_people), status)
         # What was asked for stays as it is, with the error elsewhere on the page; what is gone goes.
         if request.method == "POST":
             answer.headers.update({"HX-Retarget": "#trouble", "HX-Reswap": "innerHTML"})
@@ -71,11 +86,13 @@ def _answer(text: str, shown: str, code: str, status: int) -> Response:
             answer.headers["HX-Reswap"] = "delete" if status == 404 else "none"
     elif _is_page():
         answer = make_response(
-            render_template("error.html", error=shown, status=status, request_id=g.get("request_id", ""), back=_back()),
+            render_template(
+                "error.html", error=for_people, status=status, request_id=g.get("request_id", ""), back=_back()
+            ),
             status,
         )
     else:
-        answer = make_response({"ok": False, "error": text, "code": code}, status)
+        answer = make_response({"ok": False, "error": said, "code": code}, status)
     if status == 503:
         answer.headers["Retry-After"] = "2"
     return answer

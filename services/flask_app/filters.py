@@ -1,14 +1,18 @@
 """The filter of the list of pictures, as its form sends it and an address keeps it."""
 
 import datetime as dt
+from collections.abc import Sequence
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from closedloop.catalogue import NEWEST, ORDERS, Filter
 from closedloop.errors import BadRequest
-from closedloop.project import Project
+from closedloop.project import CLASSIFICATION, Project
+from closedloop.queues import CROP
 from flask_app.texts import fault_text, text
+
+BY_TIME = ("newest", "oldest")  # of ORDERS
 
 
 class Query(BaseModel):
@@ -61,6 +65,16 @@ class Faults(Exception):
         return BadRequest(reason="; ".join(f"{name}: {said.removesuffix('.')}" for name, said in self.by_field.items()))
 
 
+def queues_of(project: Project) -> Sequence[str]:
+    """The queues in which a picture by itself is asked about."""
+    return project.queues if project.kind == CLASSIFICATION else (CROP,)
+
+
+def orders_of(project: Project) -> Sequence[str]:
+    """The orders that make sense: of a set's pictures, none has a confidence of its own."""
+    return ORDERS if project.kind == CLASSIFICATION else BY_TIME
+
+
 def asked(project: Project) -> Query:
     """What the request asks for; raises Faults."""
     given = {name: value for name, value in request.args.items() if value and name in Query.model_fields}
@@ -73,8 +87,8 @@ def asked(project: Project) -> Query:
     for name, known in (
         ("label", project.classes),
         ("answer", project.classes),
-        ("queue", project.queues),
-        ("order", ORDERS),
+        ("queue", queues_of(project)),
+        ("order", orders_of(project)),
     ):
         value = getattr(query, name)
         if value is not None and value not in known:

@@ -1,5 +1,6 @@
 """The pictures of a project: the list, one picture's history, the pictures themselves, and exports."""
 
+import contextlib
 import csv
 import datetime as dt
 import io
@@ -11,18 +12,19 @@ import zipstream
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from closedloop import catalogue, history, image, removal
+from closedloop import catalogue, history, image, removal, sets
 from closedloop import project as projects
-from closedloop.catalogue import ORDERS
-from closedloop.errors import StoreAway, UnknownPicture
-from closedloop.project import Project
+from closedloop.crops import Box
+from closedloop.errors import StoreAway, UnknownPicture, UnknownSet
+from closedloop.project import CLASSIFICATION, SELECTION, Project
 from closedloop.storage import Stores, pictures
 from flask_app import context, rights
-from flask_app.filters import Faults, Query, asked
+from flask_app.filters import Faults, Query, asked, orders_of, queues_of
 
 pages = Blueprint("images", __name__)
 
 KEPT = "private, max-age=31536000, immutable"  # a picture's name is its digest: it never changes
+SETS = 20  # of those that a picture is in, on its page
 COLUMNS = ("image_id", "arrived_at", "label", "confidence", "flagged", "user_label", "answer", "disagrees")
 
 
@@ -44,7 +46,7 @@ def page(project_id: str) -> AnyResponse | tuple[str, int] | str:
     if context.wants_json():
         return jsonify(
             ok=True,
-            pictures=[_as_json(project.id, entry) for entry in found.entries],
+            pictures=[_as_json(project, entry) for entry in found.entries],
             after=found.after,
             before=found.before,
         )
@@ -57,7 +59,8 @@ def page(project_id: str) -> AnyResponse | tuple[str, int] | str:
         faults=faults,
         kept=kept,
         is_filtered=bool(kept.keys() - {"order", "zone"}),
-        orders=ORDERS,
+        orders=orders_of(project),
+        queues=queues_of(project),
         may_change=who.may_change(project.id),
         active="images",
     )
@@ -68,13 +71,14 @@ def page(project_id: str) -> AnyResponse | tuple[str, int] | str:
 def as_csv(project_id: str) -> Response:
     """The filtered list as CSV."""
     project, entries = _chosen(project_id)
+    columns = columns_of(project)
 
     def lines() -> Iterator[str]:
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(COLUMNS)
+        writer.writerow(columns)
         for entry in entries:
-            writer.writerow(_plain(getattr(entry, name)) for name in COLUMNS)
+            writer.writerow(_plain(getattr(entry, name)) for name in columns)
             if text.tell() > 2**15:
                 yield text.getvalue()
                 text.seek(0)
@@ -88,6 +92,7 @@ def as_csv(project_id: str) -> Response:
 def as_folder(project_id: str) -> Response:
     """The filtered pictures that have an answer, a folder per class (ImageFolder), as they are read."""
     project, entries = _chosen(project_id)
+    project.check_kind(CLASSIFICATION)
     stores = context.stores()
     archive = zipstream.ZipStream(compress_type=zipstream.ZIP_STORED)  # JPEGs do not get smaller
     chunks = _zipped(archive, stores, project, entries)
@@ -102,8 +107,15 @@ def show(project_id: str, image_id: str) -> AnyResponse | str:
     found = history.of(context.stores(), project.id, image_id)
     if context.wants_json():
         return jsonify(ok=True, picture_url=rights.link_to(project.id, image_id), **_history_as_json(found))
+    told = _in_sets(found) if project.kind == SELECTION else []
     return render_template(
-        "image.html", project=project, history=found, may_change=who.may_change(project.id), active="images"
+        "image.html",
+        project=project,
+        history=found,
+        in_sets=told,
+        proposed=_proposed(found, told),
+        may_change=who.may_change(project.id),
+        active="images",
     )
 
 
@@ -217,10 +229,31 @@ def _plain(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _as_json(project_id: str, entry: catalogue.Entry) -> dict[str, Any]:
-    said = {name: getattr(entry, name) for name in COLUMNS}
+def columns_of(project: Project) -> tuple[str, ...]:
+    """What the list says of a picture: nothing is answered about a single picture of a set."""
+    return COLUMNS if project.kind == CLASSIFICATION else ("image_id", "arrived_at")
+
+
+def _as_json(project: Project, entry: catalogue.Entry) -> dict[str, Any]:
+    said = {name: getattr(entry, name) for name in columns_of(project)}
     said["arrived_at"] = entry.arrived_at.isoformat()
-    return {**said, "url": url_for(".show", project_id=project_id, image_id=entry.image_id)}
+    return {**said, "url": url_for(".show", project_id=project.id, image_id=entry.image_id)}
+
+
+def _in_sets(found: history.History) -> list[tuple[sets.PictureSet, str | None]]:
+    """The first of the sets that a picture is in, each with the picture that people chose."""
+    told = []
+    for id_ in found.sets[:SETS]:
+        with contextlib.suppress(UnknownSet):  # removed at this moment
+            told.append(
+                (sets.get(context.stores(), id_), history.picked(context.stores(), found.picture["project_id"], id_))
+            )
+    return told
+
+
+def _proposed(found: history.History, told: list[tuple[sets.PictureSet, str | None]]) -> sets.Crop | None:
+    """The part of a picture that a release would keep, where it is the best of a set."""
+    return next((one.crop for one, _ in told if one.best == found.picture["id"] and one.crop), None)
 
 
 def _history_as_json(found: history.History) -> dict[str, Any]:
@@ -229,10 +262,12 @@ def _history_as_json(found: history.History) -> dict[str, Any]:
             return value.isoformat()
         if isinstance(value, list):
             return [told(one) for one in value]
+        if isinstance(value, Box):
+            return {name: getattr(value, name) for name in ("x1", "y1", "x2", "y2")}
         if hasattr(value, "keys"):
             hidden = ("visitor", "idempotency_key")
             return {name: told(value[name]) for name in value.keys() if name not in hidden}  # noqa: SIM118
         return value
 
-    names = ("picture", "predictions", "feedback", "tasks", "imported", "answer", "datasets")
+    names = ("picture", "predictions", "feedback", "tasks", "imported", "answer", "sets", "crop", "datasets")
     return {name: told(getattr(found, name)) for name in names}

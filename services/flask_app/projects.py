@@ -1,5 +1,6 @@
 """Projects: the list, a manifest as a form with every change kept, and who belongs to a project."""
 
+import copy
 from typing import Any
 
 import yaml
@@ -11,7 +12,7 @@ from closedloop import accounts
 from closedloop import project as projects
 from closedloop.accounts import OWNER, ROLES, VIEWER, VISITOR
 from closedloop.errors import BadRequest, ClassesChanged, NoSuchAccount, NotAllowed, ProjectExists
-from closedloop.project import Project
+from closedloop.project import CLASSIFICATION, SELECTION, Project
 from flask_app import context, rights
 from flask_app.texts import fault_text, text
 
@@ -35,6 +36,21 @@ FIELDS = {
     "gate_margin": ("gate", "margin"),
     "prompts": ("prompts",),
 }
+OF_SETS = {
+    "id": ("id",),
+    "title": ("title",),
+    "access": ("access",),
+    "ask_random_share": ("ask", "random_share"),
+    "ask_least_sure": ("ask", "least_sure"),
+    "learn_together": ("learn_together",),
+    "sync_cron": ("sync", "cron"),
+    "train_at_least_new": ("train", "at_least_new"),
+    "train_cron": ("train", "cron"),
+    "gate_policy": ("gate", "policy"),
+    "gate_probability": ("gate", "probability_better"),
+    "gate_margin": ("gate", "margin"),
+}
+FIELDS_OF = {CLASSIFICATION: FIELDS, SELECTION: OF_SETS}
 
 
 @pages.get("/projects")
@@ -49,20 +65,21 @@ def page() -> str:
 def new() -> str:
     """The form of a new project."""
     rights.owner_of_everything()
-    blank = Project.model_construct(id="", title="", classes=(), kind="classification")
-    return _form(None, _typed(blank), {})
+    kind = _kind(request.args.get("kind", CLASSIFICATION))
+    return _form(None, kind, _typed(Project.model_construct(id="", title="", classes=(), kind=kind)), {})
 
 
 @pages.post("/projects/new")
 def make() -> AnyResponse | tuple[str, int]:
     """Make a project from the form."""
     who = rights.owner_of_everything()
-    typed = {name: request.form.get(name, "") for name in FIELDS}
-    project, faults = _parsed(typed)
+    kind = _kind(request.form.get("kind", CLASSIFICATION))
+    typed = {name: request.form.get(name, "") for name in FIELDS_OF[kind]}
+    project, faults = _parsed(typed, {"kind": kind})
     if project and any(one.id == project.id for one in projects.all_projects(context.stores())):
         faults = {"id": str(ProjectExists(project=project.id))}
     if project is None or faults:
-        return _form(None, typed, faults), 422
+        return _form(None, kind, typed, faults), 422
     projects.add(context.stores(), project, context.now(), who.email)
     return redirect(url_for("dashboard.page", project_id=project.id), 303)
 
@@ -72,7 +89,7 @@ def settings(project_id: str) -> str:
     """A project's manifest as a form, and what was changed in it."""
     rights.viewer(project_id)
     project = projects.get(context.stores(), project_id)
-    return _form(project, _typed(project), {})
+    return _form(project, project.kind, _typed(project), {})
 
 
 @pages.post("/p/<project_id>/settings")
@@ -80,18 +97,18 @@ def change(project_id: str) -> AnyResponse | tuple[str, int]:
     """Change a project's manifest."""
     who = rights.owner(project_id)
     former = projects.get(context.stores(), project_id)
-    typed = {**{name: request.form.get(name, "") for name in FIELDS}, "id": project_id}
-    project, faults = _parsed(typed)
+    typed = {**{name: request.form.get(name, "") for name in FIELDS_OF[former.kind]}, "id": project_id}
+    project, faults = _parsed(typed, former.model_dump(mode="json"))
     if project and not faults:
         try:
             projects.add(context.stores(), project, context.now(), who.email)
             return redirect(url_for(".settings", project_id=project_id, saved=1), 303)
         except ClassesChanged as error:
             faults = {"classes": str(error)}
-    elif lost := set(former.classes) - {line.strip() for line in typed["classes"].splitlines()}:
+    elif lost := set(former.classes) - {line.strip() for line in typed.get("classes", "").splitlines()}:
         faults = {**faults, "classes": text("settings.lost", classes=", ".join(sorted(lost)))}
         faults.pop("prompts", None)  # those of the classes that are missing
-    return _form(former, typed, faults), 422
+    return _form(former, former.kind, typed, faults), 422
 
 
 @pages.get("/p/<project_id>/manifest.yaml")
@@ -165,11 +182,13 @@ def _people(project_id: str, link: str = "") -> str:
     )
 
 
-def _form(project: Project | None, typed: dict[str, str], faults: dict[str, str]) -> str:
+def _form(project: Project | None, kind: str, typed: dict[str, str], faults: dict[str, str]) -> str:
     who = rights.account()
     return render_template(
         "settings.html",
         project=project,
+        kind=kind,
+        kinds=tuple(FIELDS_OF),
         typed=typed,
         faults=faults,
         changes=projects.changes(context.stores(), project.id) if project else [],
@@ -183,24 +202,37 @@ def _typed(project: Project) -> dict[str, str]:
     """The form's fields as they are filled in for a project."""
     manifest = project.model_dump(mode="json")
     typed = {}
-    for name, path in FIELDS.items():
+    for name, path in FIELDS_OF[project.kind].items():
         value: Any = manifest
         for step in path:
             value = value[step]
         typed[name] = str(value)
+    if project.kind != CLASSIFICATION:
+        return typed
     typed["classes"] = "\n".join(project.classes)
     prompts = {name: list(texts) for name, texts in project.prompts.items()}
     typed["prompts"] = yaml.safe_dump(prompts, allow_unicode=True, sort_keys=False) if prompts else ""
     return typed
 
 
-def _parsed(typed: dict[str, str]) -> tuple[Project | None, dict[str, str]]:
-    """The project that the form describes, or what is wrong with it by field."""
-    manifest: dict[str, Any] = {"kind": "classification"}
+def _kind(kind: str) -> str:
+    if kind not in FIELDS_OF:
+        raise BadRequest(reason=f"the kind of a project is {' or '.join(FIELDS_OF)}")
+    return kind
+
+
+def _parsed(typed: dict[str, str], former: dict[str, Any]) -> tuple[Project | None, dict[str, str]]:
+    """The project that the form describes, or what is wrong with it by field.
+
+    What the form does not show stays as it is in the `former` manifest, which names the kind.
+    """
+    manifest = copy.deepcopy(former)
     faults: dict[str, str] = {}
-    for name, path in FIELDS.items():
+    for name, path in FIELDS_OF[former["kind"]].items():
         value: Any = typed[name].strip()
-        if name == "classes":
+        if name == "learn_together":
+            value = value or False  # an empty box is not sent
+        elif name == "classes":
             value = [line.strip() for line in typed[name].splitlines() if line.strip()]
         elif name == "prompts":
             try:
@@ -224,7 +256,7 @@ def _parsed(typed: dict[str, str]) -> tuple[Project | None, dict[str, str]]:
 
 def _field(loc: tuple[str | int, ...], message: str) -> str:
     """The field of the form that a fault of the manifest belongs to."""
-    for name, path in FIELDS.items():
+    for name, path in {**OF_SETS, **FIELDS}.items():
         if loc[: len(path)] == path:
             return name
     return "prompts" if "prompts" in message else "title"

@@ -1,5 +1,6 @@
 """What waitress itself refuses (a body announced too large, broken headers), in the one error shape."""
 
+import copy
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import waitress.task
 import waitress.utilities
 
 from closedloop.errors import UploadTooLarge
-from closedloop.image import MAX_BYTES
+from flask_app import bodies
 from flask_app.app import HEADERS
 
 MAX_HEARD = 64 * 2**20  # bytes of a body that is too large which are still listened to, and dropped
@@ -31,7 +32,7 @@ class _Parser(waitress.parser.HTTPRequestParser):
         if isinstance(self.error, waitress.utilities.RequestEntityTooLarge):
             if self.expect_continue:
                 self.expect_continue = False  # it asked before sending, and the answer is no
-            elif self.content_length <= MAX_HEARD:
+            elif self.content_length <= MAX_HEARD + self.adj.max_request_body_size - bodies.MAX_BODY:
                 self._unheard, self.completed = self.content_length, not self.content_length
         return consumed
 
@@ -40,6 +41,9 @@ class _Parser(waitress.parser.HTTPRequestParser):
             super().parse_header(header_plus)
         except ValueError as error:  # an address that urllib cannot take apart
             raise waitress.parser.ParsingError(str(error)) from None
+        if bodies.limit(self.path) != bodies.MAX_BODY:
+            self.adj = copy.copy(self.adj)  # which is all requests'
+            self.adj.max_request_body_size = bodies.limit(self.path)
 
 
 class _ErrorTask(waitress.task.ErrorTask):
@@ -51,7 +55,7 @@ class _ErrorTask(waitress.task.ErrorTask):
         status = error.code if error.code in (400, 413, 500) else 400
         text = f"The request was refused: {error.reason} ({error.body})."
         if status == 413:
-            text = str(UploadTooLarge(limit_mb=MAX_BYTES // 10**6))
+            text = str(UploadTooLarge(limit_mb=bodies.megabytes(request.path)))
         if "HX_REQUEST" in request.headers:  # the page puts what it gets where the answer would stand
             kind, body = "text/html; charset=utf-8", self._fragment(text)
         else:

@@ -15,7 +15,7 @@ from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from itsdangerous import BadSignature, TimestampSigner
 
-from closedloop import accounts, rates
+from closedloop import accounts, rates, sets
 from closedloop.accounts import VISITOR, Account
 from closedloop.errors import (
     ClosedloopError,
@@ -40,6 +40,7 @@ YEAR = 365 * 24 * 3600
 OF_ADDRESS, OF_ADDRESS_AT_ACCOUNT, AT_ACCOUNT = Limit(30, 300), Limit(10, 300), Limit(300, 300)
 _OPEN = {  # what scripts use without a session: knowing an answer's id is the right to answer back
     "upload.predict",
+    "sets.send",
     "feedback.flag",
     "feedback.label",
     "feedback.undo_flag",
@@ -242,13 +243,20 @@ def picture(project_id: str, image_id: str) -> None:
         with context.stores().db.read() as tx:
             if pictures.sent_by(tx, project_id, image_id, me):
                 return
+        if sets.is_sent_by(context.stores(), project_id, image_id, me):
+            return
     raise UnknownPicture
 
 
 def link_to(project_id: str, image_id: str) -> str:
     """A link to a picture that whoever has it may follow for five minutes."""
-    signed = _signer().sign(f"{project_id}/{image_id}").decode()
-    return url_for("images.picture", project_id=project_id, image_id=image_id, link=signed, _external=True)
+    link = pass_to(project_id, image_id)
+    return url_for("images.picture", project_id=project_id, image_id=image_id, link=link, _external=True)
+
+
+def pass_to(project_id: str, image_id: str) -> str:
+    """What a link to a picture, or to its small copy, has in its address to hold for five minutes."""
+    return _signer().sign(f"{project_id}/{image_id}").decode()
 
 
 def _signer() -> TimestampSigner:

@@ -7,10 +7,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from closedloop import prediction, removal
 from closedloop import project as projects
-from closedloop.errors import BadRequest, ClosedloopError, EmptyUpload, InferenceAway, UnknownPrediction
+from closedloop.errors import BadRequest, ClosedloopError, InferenceAway, UnknownPrediction
 from closedloop.prediction import Prediction
-from closedloop.project import Project
-from flask_app import context, rights
+from closedloop.project import CLASSIFICATION, SELECTION, Project
+from flask_app import bodies, context, rights, sets
 from flask_app.texts import error_text
 
 pages = Blueprint("upload", __name__)
@@ -21,20 +21,13 @@ SHOWN = 12  # of a visitor's own last pictures
 FEW = 7  # classes among which one chooses from a list; among more, one types
 
 
-class NotMultipart(ClosedloopError):
-    """The picture must come as multipart/form-data, in the field "file"."""
-
-    code = "not_multipart"
-    status = 415
-
-
 @pages.get("/")
 @pages.get("/p/<project_id>/")
 def page(project_id: str | None = None) -> str:
-    """The upload page of a project, by default the installation's own."""
+    """The page of a project on which one sends pictures, by default of the installation's own."""
     project = _project(project_id)
     rights.visit(project)
-    return _page(project, [])
+    return sets.page(project) if project.kind == SELECTION else _page(project, [])
 
 
 def _page(project: Project, faults: list[str]) -> str:
@@ -61,15 +54,12 @@ def predict(project_id: str | None = None) -> AnyResponse:
     """Take a picture: 201 with its answer, 202 where the answer comes later. A form without script may send several."""
     project = _project(project_id)
     rights.visit(project)
+    project.check_kind(CLASSIFICATION)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
         raise BadRequest(reason=f"an Idempotency-Key has 1 to {MAX_KEY} printable characters")
-    if request.mimetype not in ("", "multipart/form-data"):
-        raise NotMultipart
-    files = [file for file in request.files.getlist("file") if file.filename or len(request.files) == 1]
+    files = bodies.files()
     several = context.is_navigation() and not context.wants_json()
-    if not files:
-        raise EmptyUpload
     if len(files) > (AT_ONCE if several else 1):
         raise BadRequest(reason=f"send {f'at most {AT_ONCE} pictures' if several else 'one picture'} a request")
     rights.count_upload(len(files))

@@ -1,6 +1,7 @@
 """`python -m trainer`: trains a project when its schedule says so and enough is new."""
 
 import datetime as dt
+import itertools
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -8,7 +9,6 @@ from closedloop import datasets, gauges, health, schedule
 from closedloop import project as projects
 from closedloop.errors import DatabaseAway, LeaseLost, LeaseTaken, PictureRemoved, TooFewAnswers
 from closedloop.logs import configure_logs, get_logger
-from closedloop.project import CLASSIFIER
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import open_stores
 from closedloop.storage.objects import MODELS, PRODUCTION
@@ -27,45 +27,48 @@ class Trainer:
     def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
         self.stores = open_stores(settings)
         self.runs = Counter(
-            "closedloop_training_runs_total", "Training runs.", ["project", "outcome"], registry=registry
+            "closedloop_training_runs_total", "Training runs.", ["project", "head", "outcome"], registry=registry
         )
-        self.new = Gauge("closedloop_new_answers", "Answers that no release knows.", ["project"], registry=registry)
+        self.new = Gauge(
+            "closedloop_new_answers", "Answers that no release knows.", ["project", "head"], registry=registry
+        )
 
     def train(self) -> None:
         """Train each project that is due and has enough new answers."""
         for project in projects.all_projects(self.stores):
-            for outcome in (FAILED, RELEASED, REFUSED):
-                self.runs.labels(project.id, outcome)  # from 0 on, or Prometheus would not see the first one as new
+            for head, outcome in itertools.product(project.heads, (FAILED, RELEASED, REFUSED)):
+                self.runs.labels(project.id, head, outcome)  # 0, or Prometheus would not see the first as new
             with schedule.turn(self.stores, f"train:{project.id}", project.train.cron, now) as mine:
                 if mine:
-                    self._train_if_enough(project)
+                    for head in project.heads:
+                        self._train_if_enough(project, head)
 
-    def _train_if_enough(self, project: projects.Project) -> None:
+    def _train_if_enough(self, project: projects.Project, head: str) -> None:
         try:
-            new = datasets.count_new(self.stores, project, CLASSIFIER)
-            self.new.labels(project.id).set(new)
+            new = datasets.count_new(self.stores, project, head)
+            self.new.labels(project.id, head).set(new)
             if new >= project.train.at_least_new:
-                self._train(project)
+                self._train(project, head)
         except DatabaseAway:
             raise
-        except Exception:  # one project's fault is no other's
-            get_logger().exception("training failed", project=project.id)
-            self.runs.labels(project.id, FAILED).inc()
+        except Exception:  # one head's fault is no other's
+            get_logger().exception("training failed", project=project.id, head=head)
+            self.runs.labels(project.id, head, FAILED).inc()
 
-    def _train(self, project: projects.Project) -> None:
+    def _train(self, project: projects.Project, head: str) -> None:
         # torch is loaded with the first training, not with the process: the start of the machine is busy enough.
         from closedloop import training
 
         try:
-            outcome = training.train(self.stores, project, now)
+            outcome = training.train(self.stores, project, now, head=head)
         except (LeaseTaken, PictureRemoved, TooFewAnswers) as error:
-            get_logger().info("not trained", project=project.id, reason=str(error))
+            get_logger().info("not trained", project=project.id, head=head, reason=str(error))
             return
         except LeaseLost as error:  # it was paused, and another trainer has done it
-            get_logger().warning("lease lost", project=project.id, reason=str(error))
+            get_logger().warning("lease lost", project=project.id, head=head, reason=str(error))
             return
-        self.runs.labels(project.id, RELEASED if outcome.passed else REFUSED).inc()
-        get_logger().info("trained", project=project.id, release=outcome.release, reason=outcome.reason)
+        self.runs.labels(project.id, head, RELEASED if outcome.passed else REFUSED).inc()
+        get_logger().info("trained", project=project.id, head=head, release=outcome.release, reason=outcome.reason)
 
 
 def main() -> None:

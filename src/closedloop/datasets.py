@@ -59,6 +59,8 @@ def freeze(stores: Stores, project: Project, head: str, now: dt.datetime) -> Dat
     Raises StoreAway or DatabaseAway.
     """
     items = settled_items(stores, project, head)
+    if head == CLASSIFIER:
+        items += labels.visitors_items(stores, project, items)
     lines = [json.dumps(item.as_json(), ensure_ascii=False, sort_keys=True).encode() + b"\n" for item in items]
     of_head = {"classes": project.classes} if head == CLASSIFIER else {"head": head}
     header = json.dumps({"project": project.id, **of_head}, ensure_ascii=False).encode() + b"\n"

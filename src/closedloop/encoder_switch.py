@@ -1,24 +1,26 @@
 """`closedloop encoder use NAME`: re-embed, retrain, gate, and only then switch.
 
-Every project that has a live release must get one on the new encoder that is not worse; else nothing changes.
+Every head that has a live release must get one on the new encoder that is not worse; else nothing changes.
 """
 
 import contextlib
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from closedloop import datasets, gate, installations, leases, training
+from closedloop import datasets, installations, leases, training
 from closedloop import project as projects
 from closedloop.datasets import Dataset
-from closedloop.embedding import Progress, vectors_of
 from closedloop.errors import EncoderNotSwitched, EncoderUnavailable, Pinned
+from closedloop.features import Features, Progress
 from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
 from closedloop.models.encoder import Encoder
-from closedloop.project import CLASSIFIER, Project
+from closedloop.project import Project
 from closedloop.storage import Stores, registry
+from closedloop.training.release import write
 
 PATIENCE = 600.0  # s that it waits for a training that is under way
 
@@ -44,55 +46,73 @@ def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: P
         with stores.db.write() as tx:
             installations.choose_encoder(tx, chosen, moment)
         return chosen
-    every = projects.all_projects(stores)
+    every = [(project, head) for project in projects.all_projects(stores) for head in project.heads]
     with contextlib.ExitStack() as held:
         holding = [
-            held.enter_context(leases.held(stores, f"train:{p.id}:{CLASSIFIER}", clock, PATIENCE)) for p in every
+            held.enter_context(leases.held(stores, f"train:{project.id}:{head}", clock, PATIENCE))
+            for project, head in every
         ]
-        made = [m for p in every if (m := _candidate(stores, p, former, chosen, tower, clock, progress))]
+        made = [
+            one
+            for project, head in every
+            if (one := _candidate(stores, project, head, former, chosen, tower, clock, progress))
+        ]
         with stores.db.write() as tx:
             for lease in holding:
                 lease.check(tx)
-            for project_id, number, dataset, card, verdict in made:
-                training.record(tx, project_id, CLASSIFIER, number, dataset, chosen, card, verdict, clock())
+            for of in made:
+                training.record(tx, of.project_id, of.head, of.number, of.dataset, chosen, of.card, of.verdict, clock())
             installations.choose_encoder(tx, chosen, clock())
     return chosen
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A written candidate on the new encoder."""
+
+    project_id: str
+    head: str
+    number: int
+    dataset: Dataset
+    card: dict[str, Any]
+    verdict: Verdict
 
 
 def _candidate(
     stores: Stores,
     project: Project,
+    head: str,
     former: ChosenEncoder,
     chosen: ChosenEncoder,
     tower: Encoder,
     clock: Callable[[], dt.datetime],
     progress: Progress | None,
-) -> tuple[str, int, Dataset, dict[str, Any], Verdict] | None:
-    """A written candidate on the new encoder for a project that has a live release; raises EncoderNotSwitched."""
+) -> _Candidate | None:
+    """A candidate for a head that has a live release; raises EncoderNotSwitched, Pinned."""
     with stores.db.read() as tx:
-        live = registry.live_release(tx, project.id, CLASSIFIER)
-        number = registry.next_number(tx, project.id, CLASSIFIER)
-        held = registry.pinned(tx, project.id, CLASSIFIER)
+        live = registry.live_release(tx, project.id, head)
+        number = registry.next_number(tx, project.id, head)
+        held = registry.pinned(tx, project.id, head)
     if live is None:
         return None
     if held:
         raise Pinned(release=held["release_id"], project=project.id)
-    dataset = datasets.freeze(stores, project, CLASSIFIER, clock())
-    training.check_enough(project, dataset)
-    ids = [item.image_id for item in dataset.items]
-    new = vectors_of(stores, project.id, ids, chosen.digest, lambda: tower, progress)
-    after, groups, labels = training.fit_dataset(project, dataset, new)
-    right = (after.out_of_fold.argmax(axis=1) == labels).tolist()
+    dataset = datasets.freeze(stores, project, head, clock())
+    lesson = training.lesson_on(stores, project, head, dataset, clock())
+    lesson.check_enough()
+    lesson.look(Features(stores, project.id, chosen.digest, lambda: tower, clock, progress))
+    after = lesson.fit()
+    scores = lesson.scores(after)
     try:
-        old = vectors_of(stores, project.id, ids, former.digest, lambda: encoders.load(former.name), progress)
+        before = training.lesson_on(stores, project, head, dataset, clock())
+        before.look(training.features_of(stores, project.id, former, clock, progress))
     except EncoderUnavailable as error:  # its weights are lost: there is nothing to compare with but the obvious
-        commonest = training.commonest_class_right(labels, groups).tolist()
-        verdict = gate.judge_first(right, commonest, f"the former encoder is lost: {error}")
+        verdict = lesson.judge_first(scores, lesson.judged, f"the former encoder is lost: {error}")
     else:
-        before, _, _ = training.fit_dataset(project, dataset, old)
-        said = (before.out_of_fold.argmax(axis=1) == labels).tolist()
-        verdict = gate.judge_switch(right, said, former.name, "both encoders' heads on the same folds")
+        then = before.scores(before.fit())
+        verdict = lesson.judge_switch(scores, then, former.name, "both encoders' heads on the same folds")
     if not verdict.passed:
-        raise EncoderNotSwitched(current=former.name, name=chosen.name, reason=f"{project.id} was {verdict.reason}")
-    card = training.write(stores, project, CLASSIFIER, number, dataset, chosen, after, labels, verdict, clock())
-    return project.id, number, dataset, card, verdict
+        which = f"{project.id}'s {head} was {verdict.reason}"
+        raise EncoderNotSwitched(current=former.name, name=chosen.name, reason=which)
+    card = write(stores, lesson, number, chosen, after, verdict, clock())
+    return _Candidate(project.id, head, number, dataset, card, verdict)

@@ -382,6 +382,13 @@ class ClassesChanged(ClosedloopError):
     status = 422
 
 
+class UnknownHead(ClosedloopError):
+    """{project} has no head {head}. Name one of its own, as in --head: {heads}."""
+
+    code = "unknown_head"
+    status = 422
+
+
 class WrongKind(ClosedloopError):
     """The project "{project}" is a {kind}; this is for a {wanted}."""
 
@@ -421,8 +428,8 @@ class ImportedOtherwise(ClosedloopError):
 
 
 class TooFewAnswers(ClosedloopError):
-    """{project} has {have} usable answers of {classes} classes, about {different} clearly different pictures; training
-    needs at least {need} answers of 2 classes, about 2 pictures that differ.
+    """{project} has {have} usable answers for its {head}{of_classes}, about {different} clearly different pictures or
+    sets; training needs at least {need} answers{and_classes}, about 2 that differ.
     """
 
     code = "too_few_answers"
@@ -527,3 +534,111 @@ class CannotStart(ClosedloopError):
     """{problem} {remedy}"""
 
     code = "cannot_start"
+
+
+# Imports
+
+
+class UnusableTable(ClosedloopError):
+    """{file} cannot be imported: {reason}."""
+
+    code = "unusable_table"
+    status = 422
+
+
+class UnreadableRow(ClosedloopError):
+    """The row cannot be read: {reason}."""
+
+    code = "unreadable_row"
+    status = 422
+
+
+class UnusableTime(ClosedloopError):
+    """The time {text} cannot be read. Write it as 2026-01-31T12:00:00Z, or as seconds or milliseconds since 1970."""
+
+    code = "unusable_time"
+    status = 422
+
+
+class UnusablePath(ClosedloopError):
+    """The path {path} cannot be used: {reason}."""
+
+    code = "unusable_path"
+    status = 422
+
+
+class MissingFile(ClosedloopError):
+    """There is no file {path} in {root}."""
+
+    code = "missing_file"
+    status = 422
+
+
+class UnusableFile(ClosedloopError):
+    """{path}: {reason}."""
+
+    code = "unusable_file"
+    status = 422
+
+
+class NestedFolder(ClosedloopError):
+    """There is a folder in it, {name}. A set is one sub-folder, with its pictures and nothing else in it."""
+
+    code = "nested_folder"
+    status = 422
+
+
+class NoSetFolder(ClosedloopError):
+    """It lies in no sub-folder. A set is one sub-folder, with its pictures in it."""
+
+    code = "no_set_folder"
+    status = 422
+
+
+class ImportedSetSize(ClosedloopError):
+    """A set has 2 to 12 pictures; this one has {have}."""
+
+    code = "imported_set_size"
+    status = 422
+
+
+class SameFileTwice(ClosedloopError):
+    """{first} and {second} are the same picture. A set has each picture once."""
+
+    code = "same_file_twice"
+    status = 422
+
+
+class PickedOtherwise(ClosedloopError):
+    """The same set was imported as picked otherwise before: {former} was the best one. That stays."""
+
+    code = "picked_otherwise"
+    status = 422
+
+
+class CroppedOtherwise(ClosedloopError):
+    """The same picture was imported as cropped to {former} before, which stays."""
+
+    code = "cropped_otherwise"
+    status = 422
+
+
+class FitsNoProject(ClosedloopError):
+    """The folder {folder} fits no project: {reason}."""
+
+    code = "fits_no_project"
+    status = 422
+
+
+class FitsTwoProjects(ClosedloopError):
+    """The folder {folder} at {at} fits two projects, "{first}" and "{second}"."""
+
+    code = "fits_two_projects"
+    status = 422
+
+
+class OfAnotherProject(ClosedloopError):
+    """{path} lies in the folder of the project "{other}", and this is "{project}"."""
+
+    code = "of_another_project"
+    status = 422

@@ -1,7 +1,8 @@
 """The gate: whether a candidate is good enough to go live, from answers that neither side has learnt from.
 
 These are the candidate's out-of-fold answers, and the live release on answers of pictures (and of near-identical ones)
-that were not in its dataset. A project's manifest says how sure one must be (`gate`).
+that were not in its dataset. A project's manifest says how sure one must be (`gate`). Here are the answers that are
+right or wrong; `graded_gate.py` judges those that can be more or less good.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ SPENT = 0.5  # of the error, on looks at one candidate; the rest is for candidat
 BOUND = 0.05  # "not worse" rests on the bound that the true difference is below with this probability, over all looks
 NEGLIGIBLE = 1e-12  # of probability, left out of sums
 
+MEASURE = "accuracy"
 FIRST_RULE = "a first release must be right more often than always saying the commonest class of the other folds"
 SWITCH_RULE = "a candidate must be right at least as often, on answers neither has learnt from"
 BETTER_RULE = (
@@ -48,28 +50,33 @@ class Look:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate decided, with everything that it rests on (for the card)."""
+    """What the gate decided, with everything that it rests on (for the card); None is what its measure has not."""
 
     passed: bool
     rule: str
     against: str  # the live release, or "commonest class"
     basis: str  # which answers were compared on
+    measure: str  # what is compared, in the mean: MEASURE, or one of `graded_gate`
+    candidate: float  # its mean over the answers (0-1), 0 without any
+    baseline: float  # the other's
     look: int  # how many candidates, with this one, were judged against the same release
     needed: int | None  # of the answers that only one has right, how many the candidate had to; None: another rule
     answers: int
-    right_candidate: int
-    right_baseline: int
-    only_candidate_right: int
-    only_baseline_right: int
-    probability_better: float  # posterior, Beta(1 + only candidate, 1 + only baseline) above 1/2
-    difference: float  # accuracy of the candidate minus the baseline's (-1 to 1)
+    right_candidate: int | None  # the counts are of answers that are right or wrong
+    right_baseline: int | None
+    only_candidate_right: int | None
+    only_baseline_right: int | None
+    probability_better: float  # posterior; of right and wrong, Beta(1 + only candidate, 1 + only baseline) above 1/2
+    probability_needed: float | None  # how high it had to be at this look; None: another rule
+    difference: float  # mean of the candidate minus the baseline's (-1 to 1)
     difference_above: float  # its lower bound at this look
     error: float  # probability that the rule passes a candidate that is truly 5 points worse, at this data's size
+    method: str  # how it is decided, with its sources
     reason: str
 
     def as_json(self) -> dict[str, Any]:
         """For the card."""
-        return {**asdict(self), "error_means": f"passes although truly {WORSE_BY:.0%} worse", "method": METHOD}
+        return {**asdict(self), "error_means": f"passes although truly {WORSE_BY:.0%} worse"}
 
 
 def judge_first(candidate: Sequence[bool], commonest: Sequence[bool], basis: str = "all answers") -> Verdict:
@@ -102,10 +109,11 @@ def judge(
         discordant = sum(a != b for a, b in zip(candidate, baseline, strict=True))
         wanted = needed(former, discordant, error)
         rule = BETTER_RULE.format(probability=gate.probability_better, needed=wanted, discordant=discordant, look=look)
-        return _judge(candidate, baseline, against, basis, look, rule, better(gate, former), wanted)
+        sure = gate.probability_better
+        return _judge(candidate, baseline, against, basis, look, rule, better(gate, former), wanted, sure)
     level = 1 - BOUND / (look * (look + 1))
     rule = NOT_WORSE_RULE.format(level=level, margin=gate.margin)
-    return _judge(candidate, baseline, against, basis, look, rule, not_worse(gate, look, len(candidate)), None)
+    return _judge(candidate, baseline, against, basis, look, rule, not_worse(gate, look, len(candidate)))
 
 
 def better(gate: Gate, former: Sequence[Look]) -> Passes:
@@ -178,6 +186,7 @@ def _judge(
     rule: str,
     passes: Passes,
     wanted: int | None = None,
+    sure: float | None = None,
 ) -> Verdict:
     ours, theirs = np.asarray(candidate, dtype=bool), np.asarray(baseline, dtype=bool)
     n, won, lost = len(ours), int((ours & ~theirs).sum()), int((~ours & theirs).sum())
@@ -190,6 +199,9 @@ def _judge(
         rule=rule,
         against=against,
         basis=basis,
+        measure=MEASURE,
+        candidate=int(ours.sum()) / max(1, n),
+        baseline=int(theirs.sum()) / max(1, n),
         look=look,
         needed=wanted,
         answers=n,
@@ -198,9 +210,11 @@ def _judge(
         only_candidate_right=won,
         only_baseline_right=lost,
         probability_better=probability,
+        probability_needed=sure,
         difference=(won - lost) / max(1, n),
         difference_above=float(lower_bound(won, lost, n, 1 - BOUND / (look * (look + 1)))),
         error=pass_probability(passes, n, (won + lost) / max(1, n), -WORSE_BY),
+        method=METHOD,
         reason=("better: " if won > lost else "not worse: ") + numbers if passed else f"refused: {numbers}",
     )
 

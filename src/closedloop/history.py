@@ -4,7 +4,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from closedloop import crops, labels
+from closedloop import crops, labels, selections
 from closedloop.crops import Box
 from closedloop.errors import UnknownPicture
 from closedloop.storage import Stores, lineage, pictures, sets
@@ -56,3 +56,9 @@ def of(stores: Stores, project_id: str, image_id: str) -> History:
             crop=crops.settle(crops.votes_of(tx, project_id, image_id))[0],
             datasets=lineage.datasets_with(tx, project_id, image_id),
         )
+
+
+def picked(stores: Stores, project_id: str, set_id: str) -> str | None:
+    """The picture of a set that people say is best; None while that is open, and where they say that none is good."""
+    with stores.db.read() as tx:
+        return selections.settle(selections.votes_of(tx, project_id, set_id))[0]

@@ -52,7 +52,7 @@ def _pick(choice: Any, in_set: Sequence[str]) -> Judgement:
     if choice == NONE_IS_GOOD:
         return Judgement(NONE)
     numbered = {str(number): image_id for number, image_id in enumerate(in_set, start=1)}
-    if choice not in numbered:
+    if not isinstance(choice, str) or choice not in numbered:
         return Judgement(REFUSED, reason=f"not a picture of the set: {str(choice)[:100]!r}")
     return Judgement(ANSWERED, numbered[choice])
 

@@ -7,8 +7,10 @@ from typing import Any
 from closedloop import votes
 from closedloop.project import Project
 from closedloop.queues import RANDOM_SAMPLE
-from closedloop.storage import Stores, answers, pictures
+from closedloop.storage import Stores, answers, catalogue, pictures
 from closedloop.votes import IMPORT, Vote
+
+VISITOR = "visitor"  # who says what visitors said
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,18 @@ class Item:
     annotators: tuple[str, ...]  # who said so
     queues: dict[str, float | None]  # through which it was asked about, with the probability of having entered each
     votes: tuple[dict[str, Any], ...]  # every vote that counted, the outvoted too: annotator, label, annotation, at
+    visitor: str | None = None  # what its visitor said it is; where nobody else has answered, this is the label
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether annotators or an import said so. What a visitor alone said may teach, and judges nothing."""
+        return bool(self.annotators)
+
+    @property
+    def by_source(self) -> dict[str, str]:
+        """What each source said it is."""
+        said = {vote["annotator"]: vote["label"] for vote in self.votes}
+        return said | ({VISITOR: self.visitor} if self.visitor else {})
 
     @property
     def is_representative(self) -> bool:
@@ -43,8 +57,8 @@ class Item:
         return {self.image_id: self.label}
 
     def as_json(self) -> dict[str, Any]:
-        """A line of the dataset's file."""
-        return asdict(self)
+        """A line of the dataset's file; a picture of which its visitor said nothing is written as it always was."""
+        return {name: value for name, value in asdict(self).items() if name != "visitor" or value is not None}
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> "Item":
@@ -89,6 +103,7 @@ def settled_items(stores: Stores, project: Project) -> list[Item]:
     """Every picture of a project whose answer is settled at this moment, by picture."""
     with stores.db.read() as tx:
         by_image = votes.by_subject(votes_of(tx, project.id))
+        said = catalogue.user_labels(tx, project.id)
         known = pictures.images_of(tx, project.id, by_image)
     items = []
     for image_id, of_image in by_image.items():
@@ -103,6 +118,20 @@ def settled_items(stores: Stores, project: Project) -> list[Item]:
                 tuple(vote.annotator for vote in counting if vote.answer == label),
                 {vote.queue: vote.probability for vote in sorted(of_image, key=lambda vote: vote.queue)},
                 tuple(vote.as_json() for vote in counting),
+                said.get(image_id),
             )
         )
     return items
+
+
+def visitors_items(stores: Stores, project: Project, settled: Iterable[Item]) -> list[Item]:
+    """The pictures of which only a visitor said what they show, by picture; those in `settled` are left out."""
+    others = {item.image_id for item in settled}
+    with stores.db.read() as tx:
+        said = {id_: label for id_, label in catalogue.user_labels(tx, project.id).items() if id_ not in others}
+        known = pictures.images_of(tx, project.id, said)
+    return [
+        Item(id_, known[id_]["phash"], label, (), {}, (), label)
+        for id_, label in sorted(said.items())
+        if label in project.classes
+    ]

@@ -41,6 +41,8 @@ def work(stores: Stores, inference: Inference, clock: Callable[[], dt.datetime])
                 prediction.tidy(stores, ref)
             elif kind == "remove":
                 removal.sweep(stores, ref)
+            elif kind == "forget":
+                stores.objects.remove(ref)
             elif kind == "track":
                 tracking.write_again(stores, ref)
             with stores.db.write() as tx:

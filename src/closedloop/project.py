@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from closedloop.errors import ClassesChanged, ManifestFaults, UnknownClass, UnknownProject, WrongKind
+from closedloop.errors import ClassesChanged, ManifestFaults, UnknownClass, UnknownHead, UnknownProject, WrongKind
 from closedloop.queues import CLASSIFICATION_QUEUES, SELECTION_QUEUES
 from closedloop.schedule import parse_cron
 from closedloop.storage import Stores, installation
@@ -171,6 +171,14 @@ class Project(_Part):
     def heads(self) -> Sequence[str]:
         """What learns from its answers."""
         return HEADS[self.kind]
+
+    def check_head(self, head: str | None) -> str:
+        """The head of this name, or the only one where none is named; raises UnknownHead."""
+        if head is None and len(self.heads) == 1:
+            return self.heads[0]
+        if head is None or head not in self.heads:
+            raise UnknownHead(project=self.id, head=head or "without a name", heads=", ".join(self.heads))
+        return head
 
     def check_kind(self, kind: str) -> None:
         """Raise WrongKind unless it is of this kind."""

@@ -32,14 +32,23 @@ def listing(stores: Stores, project_id: str) -> list[dict[str, Any]]:
             "pinned": pins.get(row["head"]) == row["id"],
             "reason": row["reason"],
             "answers": row["card"]["dataset"]["items"],
-            "accuracy": row["card"]["metrics"]["accuracy"],
-            "accuracy_95": row["card"]["metrics"]["accuracy_95"],
+            **_measured(row["card"]["metrics"]),
             "gate": row["card"]["gate"],
             "created_at": row["created_at"].isoformat(),
             "went_live_at": row["went_live_at"].isoformat() if row["went_live_at"] else None,
         }
         for row in rows
     ]
+
+
+def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What a release's quality is called, how good it is with its 95 % interval; of a classifier as `accuracy`, too.
+
+    Cards of former versions know accuracy alone.
+    """
+    accuracy = {name: metrics[name] for name in ("accuracy", "accuracy_95") if name in metrics}
+    value, interval = metrics.get("value", metrics.get("accuracy")), metrics.get("value_95", metrics.get("accuracy_95"))
+    return {"measure": metrics.get("measure", "accuracy"), "value": value, "value_95": interval, **accuracy}
 
 
 def find(stores: Stores, name: str, project_id: str | None = None, head: str | None = None) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from closedloop import catalogue, leases
+from closedloop import catalogue, feature_places, leases
 from closedloop.errors import UnknownPicture, UnknownPrediction, UnknownSet
 from closedloop.leases import Lease
 from closedloop.queues import USER_FEEDBACK, USER_LABEL
@@ -96,6 +96,7 @@ def _remove(tx: Any, picture: Any, by: str, now: dt.datetime) -> None:
     for set_id in sets.with_picture(tx, project_id, image_id):  # a choice among fewer would be another one
         _remove_set(tx, project_id, set_id, now)
     sets.forget_crops(tx, project_id, image_id)
+    feature_places.drop(tx, project_id, image_id, now)
     tombstones.drop_tasks(tx, project_id, image_id)
     for day in tombstones.drop_predictions(tx, project_id, image_id):
         asking.promise(tx, "track", f"{project_id}/{day}", now)

@@ -1,17 +1,19 @@
 """`closedloop reproduce RELEASE`: train it again from its frozen dataset, and compare the weights byte by byte."""
 
+import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from closedloop import datasets, releases, training
 from closedloop import project as projects
-from closedloop.embedding import Progress, vectors_of
 from closedloop.errors import BadArtefact, DatasetLost, NotReproducible, PictureRemoved
+from closedloop.features import Progress
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
-from closedloop.models import encoder as encoders
 from closedloop.storage import Stores, answers
+from closedloop.training.release import made_with, read
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Reproduction:
     made_with: dict[str, tuple[str, str]]  # what differs of the libraries: (then, now)
 
 
-def run(stores: Stores, name: str, progress: Progress | None = None) -> Reproduction:
-    """Train the release of this name again; nothing is written.
+def run(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: Progress | None = None) -> Reproduction:
+    """Train the release of this name again; no release is written.
 
     Raises UnknownRelease, AmbiguousRelease, StoreAway, EncoderUnavailable, and NotReproducible where something that it
     was made from is gone: pictures that were removed, its dataset, its file, the weights of its encoder.
@@ -39,25 +41,26 @@ def run(stores: Stores, name: str, progress: Progress | None = None) -> Reproduc
     with stores.db.read() as tx:
         frozen = answers.dataset(tx, project.id, row["dataset_id"])
     try:
-        made = training.read(stores, project, head, row["id"], of)
         dataset, classes = datasets.read(stores, project.id, frozen["id"], frozen["digest"], head)
-        ids = [item.image_id for item in dataset.items]
-        vectors = vectors_of(stores, project.id, ids, of.digest, lambda: encoders.load(of.name), progress)
+        then = project.model_copy(update={"classes": classes})
+        lesson = training.lesson_on(stores, then, head, dataset, card=card)
+        lesson.look(training.features_of(stores, project.id, of, clock, progress))
+        made = read(stores, project, head, row["id"], of.digest, lesson.width)
     except PictureRemoved:
         raise NotReproducible(release=full, reason="pictures that it learnt from were removed since") from None
     except (BadArtefact, DatasetLost) as error:
         raise NotReproducible(release=full, reason=str(error).removesuffix(".")) from None
-    then = project.model_copy(update={"classes": classes})
-    again = training.fit_dataset(then, dataset, vectors)[0].head
+    again = lesson.fit().head
     theirs, ours = made.head.tensors, again.tensors
     largest = {tensor: _largest(theirs.get(tensor), ours.get(tensor)) for tensor in sorted({*theirs, *ours})}
     same_weights = artefact.weights_bytes(again) == artefact.weights_bytes(made.head)
-    now = training.made_with()
+    then_temperature, now_temperature = (getattr(one, "temperature", None) for one in (made.head, again))
+    now = made_with()
     return Reproduction(
         full,
-        same_weights and again.temperature == made.head.temperature,
+        same_weights and then_temperature == now_temperature,
         {tensor: difference for tensor, difference in largest.items() if difference != 0},
-        {library: (was, now[library]) for library, was in card["made_with"].items() if now[library] != was},
+        {name: (was, now[name]) for name in now if (was := card["made_with"].get(name, "another")) != now[name]},
     )
 
 

@@ -33,6 +33,11 @@ class Item:
         return self.by_chance
 
     @property
+    def is_settled(self) -> bool:
+        """Whether annotators or an import said so."""
+        return True
+
+    @property
     def subject(self) -> str:
         """What the answer is about."""
         return self.set_id
@@ -122,7 +127,7 @@ def votes_of(tx: Any, project_id: str, set_id: str | None = None) -> list[Vote]:
             row["probability"],
             row["answered_at"],
             row["annotation_id"],
-            row["reason"],
+            row["asked_for"],
         )
         for row in votes.newest(sets.annotations_about(tx, project_id, SELECTION, set_id), (ANSWERED, NONE))
     ]

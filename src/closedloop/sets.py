@@ -16,6 +16,7 @@ from closedloop.errors import (
     ClosedloopError,
     InferenceAway,
     InferenceRefused,
+    PickedOtherwise,
     PictureOfSet,
     SamePictureTwice,
     SetSize,
@@ -38,6 +39,15 @@ ATTEMPTS = 3  # to keep a set of which a picture's former copy is being removed 
 
 class _RemovedMeanwhile(Exception):
     """A picture was there when the set came and is not any more: it is put anew."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Which picture of a set somebody chose in earlier work."""
+
+    image_id: str
+    session: str
+    at: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -150,16 +160,18 @@ def keep(
     visitor: str | None = None,
     ranked: Ranked | None = None,
     proposed: Proposed | None = None,
+    picked: Pick | None = None,
 ) -> bool:
     """Keep a set with its pictures, and what was said about it (else that is promised); False where it was there.
 
-    Raises StoreAway or DatabaseAway.
+    With a pick of earlier work: keep that in the same transaction, and ask nobody by chance; False where the pick was
+    there. Raises PickedOtherwise where another one was, StoreAway or DatabaseAway; then nothing is kept.
     """
     for _ in range(ATTEMPTS):
         with contextlib.suppress(_RemovedMeanwhile), contextlib.ExitStack() as held:
             in_order = sorted(picture.id for picture in accepted)  # one for all, so that none waits for ever
             leases = {id_: held.enter_context(removal.coming(stores, project.id, id_)) for id_ in in_order}
-            return _keep(stores, project, accepted, leases, source, now, visitor, ranked, proposed)
+            return _keep(stores, project, accepted, leases, source, now, visitor, ranked, proposed, picked)
     raise StoreAway
 
 
@@ -173,15 +185,16 @@ def _keep(
     visitor: str | None,
     ranked: Ranked | None,
     proposed: Proposed | None,
+    picked: Pick | None,
 ) -> bool:
     ids = [picture.id for picture in accepted]
     row = {
         "project_id": project.id,
         "id": set_id(project.id, ids),
-        "status": "pending",
+        "status": "done" if picked else "pending",  # what was chosen needs no suggestion
         "source": source,
         "visitor": visitor,
-        "chance": project.ask.random_share,
+        "chance": 0.0 if picked else project.ask.random_share,
         "created_at": now,
     }
     with stores.db.read() as tx:
@@ -196,11 +209,23 @@ def _keep(
         new = rows.add(tx, row, ids)
         if ranked is not None and (new or _is_pending(tx, row["id"])):
             record(tx, project.id, row["id"], ids, ranked, proposed, now)
-        elif new:
+        elif new and not picked:
             asking.promise(tx, "suggest", row["id"], now)
+        if picked:
+            return _keep_pick(tx, project.id, row["id"], picked)
         if new:
             selections.ask_by_chance(tx, project, row["id"], now)
     return new
+
+
+def _keep_pick(tx: Any, project_id: str, id_: str, picked: Pick) -> bool:
+    row = {"image_id": picked.image_id, "session": picked.session, "at": picked.at}
+    if rows.add_pick(tx, {"project_id": project_id, "set_id": id_, **row}):
+        return True
+    (former,) = rows.picks(tx, project_id, id_)
+    if former["image_id"] != picked.image_id:
+        raise PickedOtherwise(former=former["image_id"])
+    return False
 
 
 def _keep_picture(
@@ -291,6 +316,20 @@ def get(stores: Stores, id_: str) -> PictureSet:
         crop = Crop(box, part["confidence"], part["release"])
     answer = {name: said[name] for name in ("best", "confidence", "scores", "release")}
     return replace(of_set, **answer, crop=crop)
+
+
+def sizes(stores: Stores, of_set: PictureSet) -> dict[str, tuple[int, int]]:
+    """Picture -> (width, height) in px, of a set's pictures."""
+    with stores.db.read() as tx:
+        known = pictures.images_of(tx, of_set.project, of_set.image_ids)
+    return {image_id: (row["width"], row["height"]) for image_id, row in known.items()}
+
+
+def is_sent_by(stores: Stores, project_id: str, image_id: str, visitor: str) -> bool:
+    """Whether a visitor sent a set with this picture."""
+    with stores.db.read() as tx:
+        of_picture = (rows.one(tx, id_) for id_ in rows.with_picture(tx, project_id, image_id))
+        return any(row is not None and row["visitor"] == visitor for row in of_picture)
 
 
 def of_visitor(stores: Stores, project_id: str, visitor: str, limit: int) -> list[PictureSet]:

@@ -31,6 +31,7 @@ def address(rule: str) -> str:
     known = {
         "<project_id>": "pets",
         "<prediction_id>": NOBODY,
+        "<set_id>": NOBODY,
         "<image_id>": NOBODY,
         "<token>": NOBODY,
         "<table>": "weeks",

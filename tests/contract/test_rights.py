@@ -245,8 +245,9 @@ def test_a_form_of_another_page_does_nothing(
     cross = one.http.post("/p/birds/settings", data=fields, headers={"Sec-Fetch-Site": "cross-site"})
     assert cross.json()["code"] == "cross_site"
     # Uploads and feedback want a token, too, as soon as an account's rights travel with them.
-    upload = one.http.post("/p/birds/predict", files={"file": ("a.jpg", b"x")}, headers=JSON)
-    assert upload.json()["code"] == "form_outdated"
+    for path in ("/p/birds/predict", "/p/birds/sets"):
+        upload = one.http.post(path, files={"file": ("a.jpg", b"x")}, headers=JSON)
+        assert upload.json()["code"] == "form_outdated"
     assert projects.get(backend.stores, "birds") == before
 
 
@@ -516,7 +517,7 @@ def test_every_page_has_an_owner_or_is_open_on_purpose(backend: Backend) -> None
     known = {path.replace("classifier/r0001-00000000", "<head>/<release_id>") for path in known}
     open_on_purpose = {
         "/", "/p/<project_id>/", "/predict", "/p/<project_id>/predict", "/predictions/<prediction_id>",
-        "/predictions/<prediction_id>/remove", "/feedback", "/feedback/undo", "/label", "/label/undo",
+        "/predictions/<prediction_id>/remove", "/p/<project_id>/sets", "/sets/<set_id>", "/sets/<set_id>/remove", "/feedback", "/feedback/undo", "/label", "/label/undo",
         "/p/<project_id>/images/<image_id>/picture", "/p/<project_id>/images/<image_id>/thumbnail",
         "/sign-in", "/sign-out", "/invitations/<token>", "/healthz", "/readyz", "/metrics", "/static/<path:filename>",
     }  # fmt: skip

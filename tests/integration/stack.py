@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from closedloop import project as projects
 from closedloop import sync
 from closedloop.errors import InferenceAway, LeaseTaken
-from closedloop.inference import Answer
+from closedloop.inference import Answer, Proposed, Ranked
 from closedloop.label_studio import LabelStudio
 from closedloop.storage import Stores
 from closedloop.storage.database import Database
@@ -35,6 +35,7 @@ class StandIn:
     def __init__(self) -> None:
         self.label: str | None = "cat"
         self.confidence = 0.9
+        self.release = "r0001-test"
         self.away = False
 
     def predict(self, project_id: str, jpeg: bytes) -> Answer:
@@ -44,6 +45,20 @@ class StandIn:
         probabilities = rest | {self.label: self.confidence} if self.label else dict.fromkeys(rest, 1 / 3)
         confidence = self.confidence if self.label else 1 / 3
         return Answer(self.label, confidence, probabilities, "r0001-test" if self.label else None, "e" * 64, b"\0" * 8)
+
+    def rank(self, project_id: str, jpegs: Sequence[bytes]) -> Ranked:
+        """The largest file is best, where a model answers."""
+        if self.away:
+            raise InferenceAway(reason="test")
+        scores = tuple(float(len(jpeg)) for jpeg in jpegs)
+        if self.label is None:
+            return Ranked(tuple(0.0 for _ in jpegs), None, 1 / len(jpegs), None, "e" * 64)
+        return Ranked(scores, scores.index(max(scores)), self.confidence, self.release, "e" * 64)
+
+    def crop(self, project_id: str, jpeg: bytes) -> Proposed | None:
+        if self.away:
+            raise InferenceAway(reason="test")
+        return Proposed((0.1, 0.2, 0.8, 0.9), 0.7, self.release, "e" * 64) if self.label else None
 
 
 class Loop:

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from closedloop import (
     datasets,
-    embedding,
     feedback,
     importing,
     labels,
@@ -26,6 +25,7 @@ from closedloop import (
     tracking,
 )
 from closedloop.errors import PictureRemoved, UnknownPicture, UnknownPrediction
+from closedloop.features import Features
 from closedloop.prediction import Prediction
 from closedloop.project import Project
 from closedloop.storage import Stores, answers, asking, pictures, tables
@@ -250,8 +250,9 @@ def test_a_picture_that_is_removed_while_it_is_embedded_gets_no_embedding(desk: 
     with desk.stores.db.write() as tx:
         assert pictures.add_embeddings(tx, rows) == 1
     assert {row.image_id for row in desk.rows(tables.embeddings)} == {kept.image_id}
+    features = Features(desk.stores, "pets", "f" * 64, lambda: Tower(), desk.clock)  # type: ignore[arg-type, return-value]
     with pytest.raises(PictureRemoved):
-        embedding.vectors_of(desk.stores, "pets", [gone.image_id], "f" * 64, lambda: Tower())  # type: ignore[arg-type, return-value]
+        features.vectors([gone.image_id])
 
 
 def test_flags_and_removals_that_meet_leave_all_or_nothing(desk: Desk, picture: Make) -> None:

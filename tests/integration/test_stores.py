@@ -180,6 +180,28 @@ class TestTables:
         with database.engine.connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
 
+    def test_an_upgrade_keeps_what_is_there_and_who_refers_to_it(self, database_url: str) -> None:
+        """On SQLite a table that is altered is made anew: what refers to it must still do so."""
+        old = Database(database_url)
+        old.migrate("0003")
+        at = "2026-01-01 00:00:00"
+        with old.write() as tx:
+            for row in (
+                f"projects VALUES ('abc', '{{}}', '{at}', '{at}')",
+                f"images VALUES ('abc', 'i', 'k', 's', 'p', 1, 1, 1, 'upload', '{at}', NULL, NULL)",
+                f"tasks VALUES ('t', 'abc', 'i', 'q', NULL, 1.0, NULL, NULL, '{at}', NULL, NULL, NULL)",
+                f"annotations VALUES ('1', '{at}', 'abc', 't', '1', 'answered', 'x', NULL, NULL, '{at}')",
+            ):
+                tx.exec_driver_sql(f"INSERT INTO {row}")
+        old.migrate()
+        with old.read() as tx:
+            assert tx.exec_driver_sql("SELECT id, image_id, set_id FROM tasks").all() == [("t", "i", None)]
+            assert tx.exec_driver_sql("SELECT annotation_id, task_id FROM annotations").all() == [("1", "t")]
+        orphan = f"INSERT INTO annotations VALUES ('2', '{at}', 'abc', 'no', '1', 'answered', 'x', NULL, NULL, '{at}')"
+        with pytest.raises(sa.exc.IntegrityError), old.write() as tx:
+            tx.exec_driver_sql(orphan)
+        old.close()
+
     def test_migrating_again_changes_nothing(self, database: Database) -> None:
         database.migrate()
         database.check()

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from closedloop import datasets, embedding, installations, releases, training
+from closedloop import datasets, installations, releases, training
 from closedloop.errors import LeaseLost, LeaseTaken, NothingToRollBack, ReleaseChanged, TooFewAnswers
+from closedloop.features import Features
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
 from closedloop.project import CLASSIFIER
@@ -42,11 +43,9 @@ def test_the_same_answers_train_the_same_bytes(stores, project, clock, answered)
     answered(45)
     made = training.train(stores, project, clock)
     dataset = datasets.freeze(stores, project, CLASSIFIER, clock())
-    ids = [item.image_id for item in dataset.items]
-    vectors = embedding.vectors_of(
-        stores, "pets", ids, ENCODER.digest, lambda: pytest.fail("nothing is embedded twice")
-    )
-    fitted, _, _ = training.fit_dataset(project, dataset, vectors)
+    lesson = training.lesson_on(stores, project, CLASSIFIER, dataset)
+    lesson.look(Features(stores, "pets", ENCODER.digest, lambda: pytest.fail("nothing is embedded twice"), clock))
+    fitted = lesson.fit()
     place = artefact.place("pets", CLASSIFIER, made.release)
     assert stores.objects.get(f"{place}/model.safetensors") == artefact.weights_bytes(fitted.head)
 

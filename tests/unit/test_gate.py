@@ -117,13 +117,19 @@ def test_the_stated_error_is_the_simulated_one(rule, won, lost, both):
     verdict = gate.judge(*outcomes(won, lost, both), "r0001", rule)
     n, share = won + lost + both, (won + lost) / (won + lost + both)
     chance = np.random.default_rng(1)
-    discordant = chance.binomial(n, share, 600)
+    discordant = chance.binomial(n, share, 10_000)
     wins = chance.binomial(discordant, (share - gate.WORSE_BY) / (2 * share))
-    passed = [
-        gate.judge(*outcomes(int(w), int(d - w), int(n - d)), "r0001", rule).passed
-        for w, d in zip(wins, discordant, strict=True)
-    ]
-    assert verdict.error == pytest.approx(np.mean(passed), abs=0.05)
+    passes = gate.better(rule, []) if rule.policy == "better" else gate.not_worse(rule, 1, n)
+    assert verdict.passed == passes(np.array(won), np.array(lost))
+    assert verdict.error == pytest.approx(passes(wins, discordant - wins).mean(), abs=0.015)
+
+
+def test_the_card_says_what_was_compared_and_how():
+    card = gate.judge(*outcomes(12, 2, 26), "r0001", BETTER).as_json()
+    assert (card["measure"], card["candidate"], card["baseline"]) == ("accuracy", 38 / 40, 28 / 40)
+    assert (card["probability_needed"], card["method"]) == (0.9, gate.METHOD)
+    assert gate.judge(*outcomes(12, 2, 26), "r0001", NOT_WORSE).probability_needed is None
+    assert gate.judge_first([], []).candidate == 0
 
 
 def test_a_worse_candidate_passes_less_often_the_more_answers_there_are():

@@ -57,21 +57,22 @@ function shares(name, rows, colour, width, texts) {
 }
 
 function days(rows, colour, width, texts) {
+  const kinds = ["pictures", "flags"].filter((name) => name in texts); // sets are not flagged
   return {
     ...frame(colour, width, 235),
     data: [{ name: "rows", values: rows }],
     scales: [
       { name: "x", type: "band", domain: { data: "rows", field: "day" }, range: "width", padding: 0.15 },
       { name: "y", type: "linear", domain: { data: "rows", field: "pictures" }, range: "height", nice: true, zero: true },
-      { name: "kind", type: "ordinal", domain: ["pictures", "flags"], range: [colour.accent, colour.alert] },
+      { name: "kind", type: "ordinal", domain: kinds, range: [colour.accent, colour.alert] },
     ],
     axes: [
       { orient: "bottom", scale: "x", labelOverlap: "greedy", labelSeparation: 8, ticks: false },
       { orient: "left", scale: "y", grid: true, tickCount: 5, format: "d" },
     ],
-    marks: ["pictures", "flags"].map((name) => ({
+    marks: kinds.map((name) => ({
       type: "rect", from: { data: "rows" },
-      encode: { enter: { x: { scale: "x", field: "day" }, width: { scale: "x", band: 1 }, y: { scale: "y", field: name }, y2: { scale: "y", value: 0 }, fill: { value: name === "flags" ? colour.alert : colour.accent }, tooltip: { signal: `datum.day + ': ' + datum.pictures + ', ⚑ ' + datum.flags` } } },
+      encode: { enter: { x: { scale: "x", field: "day" }, width: { scale: "x", band: 1 }, y: { scale: "y", field: name }, y2: { scale: "y", value: 0 }, fill: { value: name === "flags" ? colour.alert : colour.accent }, tooltip: { signal: `datum.day + ': ' + datum.pictures${kinds.length > 1 ? " + ', ⚑ ' + datum.flags" : ""}` } } },
     })),
     legends: [{ fill: "kind", orient: "top", direction: "horizontal", symbolType: "square", encode: named(texts) }],
   };

@@ -5,11 +5,8 @@ const form = document.getElementById("upload");
 const list = document.getElementById("pictures");
 const texts = form.dataset;
 const AT_ONCE = 2; // pictures that travel at the same time
-const SLOW = 60000; // bytes/s: below this a picture is made smaller before it travels
-const SIDE = 1024; // px of the shorter side that stay: more than any encoder sees
 const waiting = [];
 let travelling = 0;
-let rate = Infinity; // bytes/s of the last picture
 
 function take(files) {
   if (!files.length) return;
@@ -61,27 +58,6 @@ async function next() {
   }
 }
 
-// On a slow line, a copy whose shorter side is SIDE; else, and where that fails, the file as it is.
-async function smaller(file) {
-  const line = navigator.connection || {};
-  const slow = line.saveData || ["slow-2g", "2g", "3g"].includes(line.effectiveType) || rate < SLOW;
-  if (!slow || file.size < 300000) return file;
-  try {
-    const bitmap = await createImageBitmap(file);
-    const scale = SIDE / Math.min(bitmap.width, bitmap.height);
-    if (scale >= 1) return file;
-    const canvas = new OffscreenCanvas(Math.round(bitmap.width * scale), Math.round(bitmap.height * scale));
-    const paper = canvas.getContext("2d");
-    paper.fillStyle = "white"; // as the server lays what is transparent
-    paper.fillRect(0, 0, canvas.width, canvas.height);
-    paper.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-    const copy = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 });
-    return copy.size < file.size ? copy : file;
-  } catch {
-    return file;
-  }
-}
-
 function send(blob, item, key, file) {
   return new Promise((resolve) => {
     const request = new XMLHttpRequest();
@@ -92,8 +68,7 @@ function send(blob, item, key, file) {
     say(item, texts.sending).append(bar);
     request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) bar.value = event.loaded / event.total; });
     request.upload.addEventListener("load", () => {
-      const seconds = (performance.now() - began) / 1000;
-      if (blob.size > 50000) rate = blob.size / seconds;
+      tookSeconds(blob.size, (performance.now() - began) / 1000);
       item.querySelector(".quiet").textContent = texts.waiting;
       bar.removeAttribute("value");
     });

@@ -25,7 +25,7 @@ def encoder_use(name: str, as_json: AsJson = False) -> None:
     """Re-embed, retrain and gate with another encoder; switch only if no project gets worse."""
     from closedloop import encoder_switch
 
-    with faults(as_json), bar(as_json, "embedding") as progress:
+    with faults(as_json), bar(as_json, "looking at pictures") as progress:
         _, stores = opened()
         chosen = encoder_switch.use(stores, name, now, progress)
     say(as_json, {"encoder": chosen.as_json()}, f"✓ {chosen.name} is used from now on.")

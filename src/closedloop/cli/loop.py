@@ -1,39 +1,16 @@
-"""Commands that turn the loop by hand: import, sample, sync, train, accuracy."""
+"""Commands that turn the loop by hand: sample, sync, train, accuracy."""
 
 import datetime as dt
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from closedloop.cli.said import AsJson, bar, faults, now, opened, say
 from closedloop.estimates import Estimate
-from closedloop.project import CLASSIFIER
 
 app = typer.Typer()
 TRAINING_PATIENCE = 600.0  # s that `train` waits for the trainer, should it be at the same project
-
-
-@app.command("import")
-def import_folder(project: str, folder: Path, as_json: AsJson = False) -> None:
-    """Import a folder with one sub-folder per class: pictures with answers. Can be stopped and run again."""
-    from closedloop import importing
-    from closedloop import project as projects
-
-    with faults(as_json), bar(as_json, "importing") as progress:
-        _, stores = opened()
-        done = importing.run(stores, projects.get(stores, project), folder, now, progress)
-    skipped = "".join(f"\n  skipped {entry}" for entry in done.skipped)
-    others = f"\n  no class: {', '.join(done.not_classes)}" if done.not_classes else ""
-    body = {
-        "project": project,
-        "added": done.added,
-        "known": done.known,
-        "skipped": done.skipped,
-        "not_classes": done.not_classes,
-    }
-    say(as_json, body, f"✓ {done.added} pictures added, {done.known} were there already.{skipped}{others}")
 
 
 @app.command()
@@ -84,27 +61,51 @@ def sync(as_json: AsJson = False) -> None:
 
 @app.command()
 def train(
-    project: str, head: Annotated[str, typer.Option(help="Which head.")] = CLASSIFIER, as_json: AsJson = False
+    project: str,
+    head: Annotated[str | None, typer.Option(help="One head: classifier, ranker or cropper. [default: all]")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a candidate on every settled answer, judge it, and release it if it passes the gate."""
     from closedloop import project as projects
     from closedloop import training
-    from closedloop.errors import BadRequest
+    from closedloop.errors import TooFewAnswers
 
-    with faults(as_json), bar(as_json, "embedding") as progress:
+    bodies, texts, lacking = [], [], []
+    with faults(as_json), bar(as_json, "looking at pictures") as progress:
         _, stores = opened()
-        if head != CLASSIFIER:
-            raise BadRequest(reason=f'a project of this kind has one head, "{CLASSIFIER}"')
-        made = training.train(stores, projects.get(stores, project), now, progress, patience=TRAINING_PATIENCE)
+        of = projects.get(stores, project)
+        for one in of.heads if head is None else (of.check_head(head),):
+            try:
+                made = training.train(stores, of, now, progress, one, patience=TRAINING_PATIENCE)
+            except TooFewAnswers as error:  # of this head; the others may have enough
+                lacking.append(error)
+                bodies.append({"head": one, "released": False, "reason": str(error), "code": error.code})
+                texts.append(f"✗ {one}: {error}")
+                continue
+            bodies.append(
+                {
+                    "head": one,
+                    "release": made.release,
+                    "released": made.state == training.LIVE,
+                    "reason": made.reason,
+                    "metrics": made.card["metrics"],
+                }
+            )
+            texts.append(_trained(one, made))
+        if len(lacking) == len(bodies):
+            raise lacking[0]
+    only = bodies[0] if len(bodies) == 1 else {}
+    say(as_json, {"heads": bodies, **only}, "\n".join(texts))
+
+
+def _trained(head: str, made: Any) -> str:
     metrics = made.card["metrics"]
-    low, high = metrics["accuracy_95"]
-    text = (
-        f"{'✓' if made.passed else '✗'} {made.state}: {made.release}, {made.reason}\n"
-        f"  accuracy {metrics['accuracy']:.3f} (95 %: {low:.3f} to {high:.3f}) "
+    low, high = metrics["value_95"]
+    return (
+        f"{'✓' if made.passed else '✗'} {head} {made.state}: {made.release}, {made.reason}\n"
+        f"  {metrics['measure']} {metrics['value']:.3f} (95 %: {low:.3f} to {high:.3f}) "
         f"on {metrics['answers']} answers, cross-fitted"
     )
-    body = {"release": made.release, "released": made.state == training.LIVE, "reason": made.reason, "metrics": metrics}
-    say(as_json, body, text)
 
 
 @app.command()

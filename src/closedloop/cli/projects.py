@@ -6,6 +6,7 @@ import typer
 
 from closedloop.cli.said import AsJson, faults, now, opened, say
 from closedloop.errors import ClosedloopError
+from closedloop.project import Project
 
 app = typer.Typer(no_args_is_help=True, help="Projects.")
 
@@ -26,7 +27,7 @@ def project_add(file: Path, as_json: AsJson = False) -> None:
             numbers = {queue: sync.provision_alone(stores, studio, added, queue, now) for queue in added.queues}
         except ClosedloopError as error:
             later = f" Its Label Studio projects follow at the next sync ({error})"
-        text = f"✓ {added.id}: {len(added.classes)} classes, {len(added.queues)} queues.{later}"
+        text = f"✓ {added.id}: {_what(added)}, {len(added.queues)} queues.{later}"
         say(as_json, {"project": added.id, "label_studio_projects": numbers}, text)
 
 
@@ -38,5 +39,9 @@ def project_list(as_json: AsJson = False) -> None:
     with faults(as_json):
         _, stores = opened()
         found = project.all_projects(stores)
-        text = "\n".join(f"{p.id}: {p.title} ({', '.join(p.classes)})" for p in found) or "No project yet."
+        text = "\n".join(f"{p.id}: {p.title} ({', '.join(p.classes) or p.kind})" for p in found) or "No project yet."
         say(as_json, {"projects": [p.model_dump(mode="json") for p in found]}, text)
+
+
+def _what(project: Project) -> str:
+    return f"{len(project.classes)} classes" if project.classes else f"a {project.kind}"

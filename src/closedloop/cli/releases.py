@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from closedloop.cli.said import AsJson, bar, faults, now, opened, say
-from closedloop.project import CLASSIFIER, COMMAND_LINE
+from closedloop.project import COMMAND_LINE
 
 app = typer.Typer()
-Head = Annotated[str, typer.Option(help="Which head.")]
+Head = Annotated[str | None, typer.Option(help="Which head, where a project has several: ranker or cropper.")]
 FEW = 10  # names that a line of text gives; --json gives all
 
 
@@ -27,50 +27,54 @@ def releases(project: str, as_json: AsJson = False) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    low, high = row["accuracy_95"]
+    low, high = row["value_95"]
     gate = row["gate"]
     return (
         f"{row['head']}  {row['release']}  {'pinned' if row['pinned'] else row['state']:<9} "
-        f"{row['accuracy']:.3f} ({low:.3f}-{high:.3f}) of {row['answers']} answers  "
+        f"{row['measure']} {row['value']:.3f} ({low:.3f}-{high:.3f}) on {row['answers']} answers  "
         f"P(better than {gate['against']}) {gate['probability_better']:.3f}  {row['reason']}"
     )
 
 
 @app.command()
-def rollback(project: str, head: Head = CLASSIFIER, as_json: AsJson = False) -> None:
+def rollback(project: str, head: Head = None, as_json: AsJson = False) -> None:
     """Put the release that was live before back."""
     from closedloop import project as projects
     from closedloop import releases as registry
 
     with faults(as_json):
         _, stores = opened()
-        gone, back = registry.rollback(stores, projects.get(stores, project).id, head, now())
+        of = projects.get(stores, project)
+        gone, back = registry.rollback(stores, of.id, of.check_head(head), now())
         say(as_json, {"retired": gone, "live": back}, f"✓ {back} is live again; {gone} is retired.")
 
 
 @app.command()
-def pin(project: str, release: str, head: Head = CLASSIFIER, as_json: AsJson = False) -> None:
+def pin(project: str, release: str, head: Head = None, as_json: AsJson = False) -> None:
     """Keep a release live, whatever candidates come, until it is unpinned; one that is not live is put back."""
     from closedloop import project as projects
     from closedloop import releases as registry
 
     with faults(as_json):
         _, stores = opened()
-        gone = registry.pin(stores, projects.get(stores, project).id, head, release, COMMAND_LINE, now())
+        of = projects.get(stores, project)
+        gone = registry.pin(stores, of.id, of.check_head(head), release, COMMAND_LINE, now())
         retired = f"; {gone} is retired" if gone else ""
         say(as_json, {"pinned": release, "retired": gone}, f"✓ {release} is live and stays so{retired}.")
 
 
 @app.command()
-def unpin(project: str, head: Head = CLASSIFIER, as_json: AsJson = False) -> None:
+def unpin(project: str, head: Head = None, as_json: AsJson = False) -> None:
     """Let candidates that pass the gate take the place of the live release again."""
     from closedloop import project as projects
     from closedloop import releases as registry
 
     with faults(as_json):
         _, stores = opened()
-        registry.unpin(stores, projects.get(stores, project).id, head)
-        say(as_json, {"project": project, "head": head}, "✓ The next candidate that passes the gate goes live.")
+        of = projects.get(stores, project)
+        chosen = of.check_head(head)
+        registry.unpin(stores, of.id, chosen)
+        say(as_json, {"project": project, "head": chosen}, "✓ The next candidate that passes the gate goes live.")
 
 
 @app.command()
@@ -82,9 +86,9 @@ def reproduce(release: str, as_json: AsJson = False) -> None:
     """
     from closedloop import reproduction
 
-    with faults(as_json), bar(as_json, "embedding") as progress:
+    with faults(as_json), bar(as_json, "looking at pictures") as progress:
         _, stores = opened()
-        made = reproduction.run(stores, release, progress)
+        made = reproduction.run(stores, release, now, progress)
     if made.same:
         text = f"✓ {made.release} was trained again from its dataset: the same weights, byte by byte."
     else:

@@ -15,14 +15,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from closedloop.errors import BadArtefact
+from closedloop.models import crop_head
+from closedloop.models.crop_head import Cropper
 from closedloop.models.heads import Classifier, Ranker, Shapes, classifier_shapes, ranker_shapes
-from closedloop.project import CLASSIFIER, RANKER, Project
+from closedloop.project import CLASSIFIER, CROPPER, RANKER, Project
 from closedloop.storage.objects import MODELS
 
 WEIGHTS, CARD, MANIFEST = "model.safetensors", "card.json", "MANIFEST.json"
 LARGEST = 200 * 2**20  # bytes
 LARGEST_HEADER = 2**16  # bytes of a safetensors file that name its tensors: ours have a few hundred
-Head = Classifier | Ranker
+Head = Classifier | Ranker | Cropper
 _Reader = tuple[Shapes, Callable[[dict[str, np.ndarray]], Head]]  # what tensors a card promises, and a head of them
 _UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError)
 
@@ -86,8 +88,9 @@ def unpack(
         # Classes are only ever appended to a project; in another order every answer would be another class.
         in_order = classes == project.classes[: len(classes)] and len(classes) >= 2
         require(head_name != CLASSIFIER or in_order, "its classes are not the project's in their order")
-        temperature = float(card["temperature"])
-        require(np.isfinite(temperature) and temperature > 0, "its temperature is not a positive number")
+        if head_name != CROPPER:
+            temperature = float(card["temperature"])
+            require(np.isfinite(temperature) and temperature > 0, "its temperature is not a positive number")
         header = int.from_bytes(files[WEIGHTS][:8], "little")
         require(header <= LARGEST_HEADER, "the header of its weights is too large")
         tensors = load(files[WEIGHTS])
@@ -115,4 +118,12 @@ def _ranker(card: dict[str, Any], width: int) -> _Reader:
     return ranker_shapes(kind, width), lambda tensors: Ranker(kind, tensors, temperature)
 
 
-_READERS: dict[str, Callable[[dict[str, Any], int], _Reader]] = {CLASSIFIER: _classifier, RANKER: _ranker}
+def _cropper(_card: dict[str, Any], width: int) -> _Reader:
+    return crop_head.shapes(width), Cropper
+
+
+_READERS: dict[str, Callable[[dict[str, Any], int], _Reader]] = {
+    CLASSIFIER: _classifier,
+    RANKER: _ranker,
+    CROPPER: _cropper,
+}

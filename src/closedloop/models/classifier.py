@@ -18,6 +18,7 @@ from closedloop.models.heads import Classifier, softmax
 
 STEPS = 100  # of L-BFGS
 SCHEDULE = Schedule(epochs=30, batch=32, rate=3e-3, patience=3)
+NEARLY_NOTHING = 1e-9  # of an answer's weight
 UNWATCHED_EPOCHS = 12  # where there is nothing to hold back
 
 
@@ -81,6 +82,7 @@ def fit(
     classes: int,
     fair: np.ndarray | None = None,
     trust: np.ndarray | None = None,
+    judged: np.ndarray | None = None,
     seed: int = SEED,
     progress: Progress | None = None,
 ) -> Fitted:
@@ -89,8 +91,9 @@ def fit(
     Pictures of one group never stand on both sides of a split. The temperature (Guo et al. 2017) is fitted on
     out-of-fold logits, for them likewise without the own fold, and on the answers marked in `fair` (n,) bool alone
     where these are 50 or more: confidence is meant for what visitors send, not for what was hard. `trust` (n,) in
-    (0, 1] is how much each answer counts, for how reliable its source is. Recipes that weigh the classes alike are
-    tried where the classes differ in number.
+    (0, 1] is how much each answer counts, for how reliable its source is. Answers that are not marked in `judged` (n,)
+    bool are learnt from and say nothing of what is better. Recipes that weigh the classes alike are tried where the
+    classes differ in number.
     Raises ValueError where there are fewer than two groups or classes, or a trust outside (0, 1].
     """
     if len(np.unique(labels)) < 2 or len(np.unique(groups)) < 2:
@@ -98,7 +101,8 @@ def fit(
     trust = np.ones(len(labels)) if trust is None else np.asarray(trust, dtype=np.float64)
     if not ((trust > 0) & (trust <= 1)).all():
         raise ValueError("trust lies above 0 and at most at 1")
-    fair = calibration.enough(fair, len(labels))
+    judged = np.ones(len(labels), dtype=bool) if judged is None else judged
+    fair = judged if fair is None or (fair & judged).sum() < calibration.LEAST_TO_CALIBRATE else fair & judged
     known = Answers(
         torch.from_numpy(np.ascontiguousarray(vectors)),
         torch.from_numpy(np.ascontiguousarray(labels)),
@@ -118,12 +122,13 @@ def fit(
         truth = labels[held]
         return calibration.losses_of(logits / calibration.fit_temperature(logits, truth), truth)
 
+    choosing = np.where(judged, trust, NEARLY_NOTHING)  # a fold may hold none that are judged
     with one_thread():
         folds = cross_fitting.split(groups, labels, seed)
-        tried = cross_fitting.cross_fit([*RECIPES, *balanced], folds, answer, judge, trust, progress)
+        tried = cross_fitting.cross_fit([*RECIPES, *balanced], folds, answer, judge, choosing, progress)
         honest = np.empty((len(labels), classes))
         for own, chosen in tried.chosen():
-            others = ~own & fair if (~own & fair).any() else ~own
+            others = next(some for some in (~own & fair, ~own & judged, ~own) if some.any())
             scale = calibration.fit_temperature(tried.answers[chosen][others], labels[others])
             honest[own] = softmax(tried.answers[chosen][own] / scale)
         best = replace(tried.best, epochs=tried.epochs[tried.best])

@@ -147,6 +147,11 @@ def promise(tx: sa.Connection, kind: str, ref: str, now: dt.datetime) -> None:
         tx.execute(outbox.update().where(again).values(done_at=None, created_at=now, not_before=now, attempts=0))
 
 
+def take_back_promise(tx: sa.Connection, kind: str, ref: str) -> None:
+    """What was promised need not be done any more."""
+    tx.execute(outbox.delete().where(outbox.c.kind == kind, outbox.c.ref == ref))
+
+
 def due(tx: sa.Connection, now: dt.datetime, limit: int) -> Sequence[sa.RowMapping]:
     """What is to be done now, oldest first."""
     query = (

@@ -165,3 +165,11 @@ def _parsed(key: str, by_time: bool) -> tuple[Any, str]:
 
 def _of(project_id: str, image_id: str) -> sa.ColumnElement[bool]:
     return (catalogue.c.project_id == project_id) & (catalogue.c.image_id == image_id)
+
+
+def user_labels(tx: sa.Connection, project_id: str) -> dict[str, str]:
+    """Picture -> what its visitor said last that it shows."""
+    query = sa.select(catalogue.c.image_id, catalogue.c.user_label).where(
+        catalogue.c.project_id == project_id, catalogue.c.user_label.is_not(None)
+    )
+    return {row.image_id: row.user_label for row in tx.execute(query)}

@@ -107,7 +107,8 @@ def unpin(tx: sa.Connection, project_id: str, head: str) -> bool:
 def looks(tx: sa.Connection, project_id: str, head: str, live: str, but: str) -> list[tuple[int, int]]:
     """(discordant answers, how many had to be won) of the candidates that were judged against a release, oldest first.
 
-    One for each dataset: to judge the same answers again, as for dataset `but`, is no new look.
+    One for each dataset: to judge the same answers again, as for dataset `but`, is no new look. A look by a rule that
+    counts no wins is one that could not be passed by winning.
     """
     query = (
         sa.select(releases.c.dataset_id, releases.c.card)
@@ -115,11 +116,11 @@ def looks(tx: sa.Connection, project_id: str, head: str, live: str, but: str) ->
         .order_by(releases.c.number)
     )
     judged = {row.dataset_id: row.card["gate"] for row in tx.execute(query) if row.dataset_id != but}
-    return [
-        (one["only_candidate_right"] + one["only_baseline_right"], one["needed"])
-        for one in judged.values()
-        if one.get("needed") is not None
-    ]
+    found = []
+    for one in judged.values():
+        discordant = (one["only_candidate_right"] or 0) + (one["only_baseline_right"] or 0)
+        found.append((discordant, discordant + 1 if one.get("needed") is None else one["needed"]))
+    return found
 
 
 def _of(project_id: str, head: str) -> sa.ColumnElement[bool]:

@@ -113,9 +113,9 @@ def annotations_about(
 ) -> Sequence[sa.RowMapping]:
     """Every version of every annotation in a queue of sets or crops, or about one (set or picture), oldest first.
 
-    With its task's `image_id`, `set_id`, `queue`, `probability` and `reason`.
+    With its task's `image_id`, `set_id`, `queue`, `probability` and why it was `asked_for`.
     """
-    about = (tasks.c.image_id, tasks.c.set_id, tasks.c.queue, tasks.c.probability, tasks.c.reason)
+    about = (tasks.c.image_id, tasks.c.set_id, tasks.c.queue, tasks.c.probability, tasks.c.reason.label("asked_for"))
     query = (
         sa.select(annotations, *about)
         .join(tasks, (annotations.c.task_id == tasks.c.id) & (annotations.c.project_id == tasks.c.project_id))

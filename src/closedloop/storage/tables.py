@@ -271,7 +271,9 @@ leftovers = _table(  # of the tasks of removed pictures: what Label Studio and t
 outbox = _table(  # what was promised in a transaction and is still to be done outside it
     "outbox",
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("kind", sa.String(16), nullable=False),  # predict | suggest | propose | deliver | tidy | remove | track
+    sa.Column(
+        "kind", sa.String(16), nullable=False
+    ),  # predict | suggest | propose | deliver | tidy | remove | forget | track
     sa.Column("ref", sa.String(128), nullable=False),  # the id of a prediction, a set or a task; a picture's place
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("not_before", UTCDateTime, nullable=False),
@@ -360,9 +362,24 @@ feature_parts = _table(  # Parquet files with what was computed once of pictures
     sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
     sa.Column("encoder", sa.String(64), primary_key=True),
     sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("kind", sa.String(8), nullable=False),  # look | grid
-    sa.Column("pictures", sa.JSON, nullable=False),  # their ids, in the order of the file's rows
+    sa.Column("kind", sa.String(8), nullable=False),  # vector | look | grid
     sa.Column("created_at", UTCDateTime, nullable=False),
+)
+
+feature_pictures = _table(  # which part has a picture
+    "feature_pictures",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("encoder", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(8), primary_key=True),
+    sa.Column("image_id", sa.String(32), primary_key=True),
+    sa.Column("part_id", sa.String(32), nullable=False),
+    _of_image(),
+    sa.ForeignKeyConstraint(
+        ["project_id", "encoder", "part_id"],
+        ["feature_parts.project_id", "feature_parts.encoder", "feature_parts.id"],
+    ),
+    sa.Index(None, "project_id", "image_id"),
+    sa.Index(None, "project_id", "encoder", "part_id"),
 )
 
 releases = _table(

@@ -18,11 +18,39 @@ def upgrade() -> None:
         sa.Column("encoder", sa.String(length=64), nullable=False),
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("kind", sa.String(length=8), nullable=False),
-        sa.Column("pictures", sa.JSON(), nullable=False),
         sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_feature_parts_project_id")),
         sa.PrimaryKeyConstraint("project_id", "encoder", "id", name=op.f("pk_feature_parts")),
     )
+    op.create_table(
+        "feature_pictures",
+        sa.Column("project_id", sa.String(length=40), nullable=False),
+        sa.Column("encoder", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("image_id", sa.String(length=32), nullable=False),
+        sa.Column("part_id", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id", "encoder", "part_id"],
+            ["feature_parts.project_id", "feature_parts.encoder", "feature_parts.id"],
+            name=op.f("fk_feature_pictures_project_id_encoder_part_id"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["project_id", "image_id"],
+            ["images.project_id", "images.id"],
+            name=op.f("fk_feature_pictures_project_id_image_id"),
+        ),
+        sa.PrimaryKeyConstraint("project_id", "encoder", "kind", "image_id", name=op.f("pk_feature_pictures")),
+    )
+    with op.batch_alter_table("feature_pictures", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_feature_pictures_project_id_encoder_part_id"),
+            ["project_id", "encoder", "part_id"],
+            unique=False,
+        )
+        batch_op.create_index(
+            batch_op.f("ix_feature_pictures_project_id_image_id"), ["project_id", "image_id"], unique=False
+        )
+
     op.create_table(
         "sets",
         sa.Column("project_id", sa.String(length=40), nullable=False),

@@ -8,13 +8,13 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from closedloop import catalogue, image, removal
-from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, RemovedMeanwhile, StoreAway
-from closedloop.leases import Lease
+from closedloop import image
+from closedloop.errors import BadRequest, ClosedloopError, DatabaseAway, ImportedOtherwise, StoreAway, UnusableFile
+from closedloop.importing import files, keeping
 from closedloop.project import CLASSIFICATION, Project
-from closedloop.storage import Stores, answers, pictures
-from closedloop.storage.objects import PRODUCTION
+from closedloop.storage import Stores, answers
 
 
 @dataclass
@@ -54,22 +54,23 @@ def run(
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
     """Import a folder; files that are no picture are named in `skipped`. Raises BadRequest, StoreAway, DatabaseAway."""
-    files, others = find(project, folder)
+    found, others = find(project, folder)
     done = Imported(not_classes=others)
-    for number, (path, label) in enumerate(files, start=1):
+    for number, (path, label) in enumerate(found, start=1):
         try:
-            with path.open("rb") as file:  # never more in memory than a picture may have
-                picture = image.accept(file.read(image.MAX_BYTES + 1))
+            picture = files.read(path, path.name)
             added = _keep(stores, project, picture, label, clock())
         except (StoreAway, DatabaseAway):
             raise
+        except UnusableFile as error:
+            done.skipped.append(f"{path.relative_to(folder)}: {error.details['reason']}")
         except (ClosedloopError, OSError) as error:
             done.skipped.append(f"{path.relative_to(folder)}: {error}")
         else:
             done.added += added
             done.known += not added
         if progress:
-            progress(number, len(files))
+            progress(number, len(found))
     return done
 
 
@@ -79,32 +80,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _keep(stores: Stores, project: Project, picture: image.Picture, label: str, now: dt.datetime) -> bool:
     """Keep a picture and its answer; False where the project has both. Raises ImportedOtherwise."""
-    with removal.coming(stores, project.id, picture.id) as lease:
-        return _keep_answered(stores, project, picture, label, now, lease)
 
-
-def _keep_answered(
-    stores: Stores, project: Project, picture: image.Picture, label: str, now: dt.datetime, lease: Lease | None
-) -> bool:
-    with stores.db.read() as tx:
-        known = pictures.image(tx, project.id, picture.id)
-    key = f"{PRODUCTION}/{project.id}/class_{project.classes.index(label):02d}/{picture.id}.jpg"
-    if not known or known["removed_at"] is not None:
-        stores.objects.put(key, picture.jpeg)
-    record = picture.record(project.id, key, "import", now)
-    with stores.db.write() as tx:
-        if not pictures.add_image(tx, record):
-            there = pictures.image(tx, project.id, picture.id, lock=True)
-            if there and there["removed_at"] is not None:
-                if lease is None:
-                    raise RemovedMeanwhile
-                lease.check(tx)
-                pictures.revive(tx, record)
-        answer = {"project_id": project.id, "image_id": picture.id, "label": label, "at": now}
-        if answers.add_import(tx, answer):
-            catalogue.refresh(tx, project.id, picture.id)
+    def say(tx: Any) -> bool:
+        if answers.add_import(tx, {"project_id": project.id, "image_id": picture.id, "label": label, "at": now}):
             return True
         former = answers.imported_label(tx, project.id, picture.id)
-    if former != label:
-        raise ImportedOtherwise(former=former)
-    return False
+        if former != label:
+            raise ImportedOtherwise(former=former)
+        return False
+
+    return keeping.keep(stores, project, picture, f"class_{project.classes.index(label):02d}", now, say)
