@@ -23,9 +23,9 @@ from closedloop.estimates import wilson_interval
 from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
 from closedloop.logs import get_logger
-from closedloop.models import artefact, fitting
+from closedloop.models import artefact, calibration, classifier, cross_fitting, fitting
 from closedloop.models import encoder as encoders
-from closedloop.models.fitting import Fitted
+from closedloop.models.classifier import Fitted
 from closedloop.project import CLASSIFIER, Project
 from closedloop.storage import Stores, answers, installation, registry
 
@@ -120,7 +120,7 @@ def fit_dataset(project: Project, dataset: Dataset, vectors: np.ndarray) -> tupl
     groups = near_identical.groups_of([item.phash for item in dataset.items])
     labels = np.array([project.classes.index(item.label) for item in dataset.items], dtype=np.int64)
     fair = np.array([item.is_representative for item in dataset.items])
-    return fitting.fit(vectors, labels, groups, len(project.classes), fair), groups, labels
+    return classifier.fit(vectors, labels, groups, len(project.classes), fair), groups, labels
 
 
 def against_live(
@@ -172,7 +172,7 @@ def _comparable(open_to: np.ndarray, fair: np.ndarray) -> tuple[np.ndarray, str]
 
 def commonest_class_right(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Whether the commonest class of the other folds is each answer's class, (n,) bool: what any release must beat."""
-    folds = fitting.split(labels, groups)
+    folds = cross_fitting.split(groups, labels)
     right = np.empty(len(labels), dtype=bool)
     for fold in np.unique(folds):
         right[folds == fold] = labels[folds == fold] == np.bincount(labels[folds != fold]).argmax()
@@ -230,7 +230,7 @@ def write(
         },
         "recipe": fitted.recipe.as_json(),
         "seed": fitting.SEED,
-        "cross_validation": {"folds": fitting.FOLDS, "log_loss": fitted.log_loss},
+        "cross_validation": {"folds": len(np.unique(fitted.folds)), "log_loss": fitted.losses},
         "temperature": fitted.temperature,
         "metrics": {
             "measured_on": "answers of its own dataset, each by a head that did not see it (cross-fitted)",
@@ -239,7 +239,7 @@ def write(
             "interval": "Wilson 1927, 95 %",
             "answers": len(right),
             "log_loss": float(-np.log(np.clip(confidence, 1e-12, None)).mean()),
-            "calibration_error": fitting.expected_calibration_error(fitted.out_of_fold, labels),
+            "calibration_error": calibration.expected_calibration_error(fitted.out_of_fold, labels),
         },
         "gate": verdict.as_json(),
         "made_with": made_with(),
