@@ -26,12 +26,12 @@ def loss(answers: np.ndarray, held: np.ndarray) -> np.ndarray:
 
 
 def test_a_fold_is_answered_by_the_recipe_that_is_best_on_the_others():
-    folds = np.array([0, 0, 1, 1, 2, 2])
-    good_for = {"a": np.array([1, 1, 9, 9, 5, 5.0]), "b": np.array([4, 4, 4, 4, 4, 4.0])}
+    folds = np.array([0, 1, 2, 2, 1, 0])
+    good_for = {"a": np.array([1, 9, 5, 5, 9, 1.0]), "b": np.array([4, 4, 4, 4, 4, 4.0])}
 
     def answer(recipe: str, learnt: np.ndarray, held: np.ndarray) -> Answered:
         assert not set(folds[learnt]) & set(folds[held])
-        return Answered(good_for[recipe][held], epochs=len(held) + int(held[0]))
+        return Answered(good_for[recipe][held], epochs=2 * (int(folds[held[0]]) + 1))
 
     found = cross_fitting.cross_fit(["a", "b"], folds, answer, loss)
     assert found.best == "b"
@@ -40,7 +40,7 @@ def test_a_fold_is_answered_by_the_recipe_that_is_best_on_the_others():
     assert (found.answers["a"] == good_for["a"]).all()
     assert found.epochs == {"a": 4, "b": 4}
     assert found.mean_losses == {"a": 5.0, "b": 4.0}
-    weighed = cross_fitting.cross_fit(["a", "b"], folds, answer, loss, np.array([9, 9, 1, 1, 1, 1.0]))
+    weighed = cross_fitting.cross_fit(["a", "b"], folds, answer, loss, np.array([9, 1, 1, 1, 1, 9.0]))
     assert weighed.best == "a"
 
 
@@ -74,6 +74,6 @@ def test_whole_groups_are_held_back_and_one_group_alone_is_not():
 
 def test_large_data_has_fewer_folds_and_one_group_none():
     assert len(np.unique(cross_fitting.split(np.arange(100)))) == 5
-    assert len(np.unique(cross_fitting.split(np.arange(5000)))) == 3
+    assert len(np.unique(cross_fitting.split(np.arange(3000)))) == 3
     with pytest.raises(ValueError, match="two groups"):
         cross_fitting.split(np.zeros(10))
