@@ -14,7 +14,7 @@ from closedloop.errors import EncoderUnavailable, UnknownProject
 from closedloop.image import decode
 from closedloop.installations import ASKED_FOR, ChosenEncoder
 from closedloop.models.encoder import Encoder
-from closedloop.models.heads import Head
+from closedloop.models.heads import Classifier
 from closedloop.project import CLASSIFIER, Project
 
 
@@ -25,7 +25,7 @@ class Served:
     project: Project
     release: str | None = None
     classes: tuple[str, ...] = ()
-    head: Head | None = None
+    head: Classifier | None = None
 
 
 @dataclass(frozen=True)

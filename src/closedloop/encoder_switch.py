@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from closedloop import datasets, installations, leases, training
 from closedloop import project as projects
 from closedloop.datasets import Dataset
@@ -109,8 +107,7 @@ def _candidate(
         before = training.lesson_on(stores, project, head, dataset, clock())
         before.look(training.features_of(stores, project.id, former, clock, progress))
     except EncoderUnavailable as error:  # its weights are lost: there is nothing to compare with but the obvious
-        everything = np.ones(len(scores), dtype=bool)
-        verdict = lesson.judge_first(scores, everything, f"the former encoder is lost: {error}")
+        verdict = lesson.judge_first(scores, lesson.judged, f"the former encoder is lost: {error}")
     else:
         then = before.scores(before.fit())
         verdict = lesson.judge_switch(scores, then, former.name, "both encoders' heads on the same folds")

@@ -575,7 +575,7 @@ class MissingFile(ClosedloopError):
 
 
 class UnusableFile(ClosedloopError):
-    """{path}: {reason}"""
+    """{path}: {reason}."""
 
     code = "unusable_file"
     status = 422

@@ -139,7 +139,7 @@ class Features:
             for name, values in compute(ids[start : start + BATCH]).items():
                 columns.setdefault(name, []).append(values)
             if self._progress:
-                self._progress(min(done + start + BATCH, total), total)
+                self._progress(done + min(start + BATCH, len(ids)), total)
         with self._stores.db.read() as tx:
             there = pictures.images_of(tx, self._project_id, ids)
         plain = {name: [there[id_][name] for id_ in ids] for name in ("phash", "width", "height")}

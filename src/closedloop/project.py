@@ -176,7 +176,7 @@ class Project(_Part):
         """The head of this name, or the only one where none is named; raises UnknownHead."""
         if head is None and len(self.heads) == 1:
             return self.heads[0]
-        if head not in self.heads:
+        if head is None or head not in self.heads:
             raise UnknownHead(project=self.id, head=head or "without a name", heads=", ".join(self.heads))
         return head
 

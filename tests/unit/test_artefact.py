@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from closedloop.errors import BadArtefact
 from closedloop.models import artefact
-from closedloop.models.heads import Head
+from closedloop.models.heads import Classifier
 from closedloop.project import Project
 
 CLASSES, D = ["cat", "dog", "owl"], 4
@@ -47,7 +47,7 @@ def unpack(given: dict[str, bytes]) -> artefact.Artefact:
 def test_what_was_packed_comes_back_and_answers_the_same():
     ready = unpack(files())
     vectors = np.eye(D, dtype=np.float32)
-    original = Head("linear", tensors(), 1.5)
+    original = Classifier("linear", tensors(), 1.5)
     assert ready.classes == tuple(CLASSES)
     assert (ready.head.probabilities(vectors) == original.probabilities(vectors)).all()
 

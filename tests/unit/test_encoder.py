@@ -51,6 +51,18 @@ def check(encoder: encoders.Encoder) -> None:
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
     assert encoder.embed(pictures(3)[1:2])[0] == pytest.approx(vectors[1], abs=1e-4)
     assert len(encoder.digest) == 64
+    again, textures = encoder.embed_with_texture(pictures(3))
+    assert (again == vectors).all()
+    assert (textures.shape, textures.dtype) == ((3, encoder.texture_width), np.float32)
+    grids = encoder.grid(pictures(3))
+    assert (grids.shape, grids.dtype) == ((3, encoder.grid_side, encoder.grid_side, encoder.grid_channels), np.float32)
+    assert encoder.inputs == {
+        "classifier": encoder.dimension,
+        "ranker": encoder.dimension + encoder.texture_width,
+        "cropper": encoder.grid_channels,
+    }
+    assert np.isfinite(textures).all()
+    assert np.isfinite(grids).all()
 
 
 def test_the_embedded_encoder_sees_what_imagenet_taught_it():
@@ -61,6 +73,62 @@ def test_the_embedded_encoder_sees_what_imagenet_taught_it():
     flat, other = Image.new("RGB", (64, 64), "red"), pictures(1)[0]
     alike = encoder.embed([flat, Image.new("RGB", (80, 60), (250, 5, 5)), other])
     assert alike[0] @ alike[1] > 0.9 > alike[0] @ alike[2]
+
+
+def corners(size: int = 448) -> list[Image.Image]:
+    """A grey picture with noise in one corner each, upper left and lower right; the second is twice as wide."""
+    found = []
+    for place, width in ((0, size), (size // 2, 2 * size)):
+        array = np.full((size, width, 3), 128, np.uint8)
+        noise = np.random.default_rng(1).integers(0, 255, (size // 2, width // 2, 3))
+        array[place : place + size // 2, place * width // size : place * width // size + width // 2] = noise
+        found.append(Image.fromarray(array))
+    return found
+
+
+def busiest(grids: np.ndarray) -> list[tuple[bool, bool]]:
+    """For each grid whether the cells that differ most from the grid's median are in its lower and in its right half."""
+    halves = []
+    for grid in grids:
+        apart = np.square(grid - np.median(grid, axis=(0, 1))).sum(axis=2)
+        half = len(apart) // 2
+        rows, columns = apart.sum(axis=1), apart.sum(axis=0)
+        halves.append((rows[-half:].sum() > rows[:half].sum(), columns[-half:].sum() > columns[:half].sum()))
+    return halves
+
+
+def test_a_grid_says_where_things_are_in_the_whole_picture():
+    encoder = encoders.load("embedded")
+    grids = encoder.grid(corners())
+    assert np.linalg.norm(grids[..., :320], axis=3) == pytest.approx(1, abs=1e-4)
+    assert np.linalg.norm(grids[..., 320:], axis=3) == pytest.approx(1, abs=1e-4)
+    assert busiest(grids) == [(False, False), (True, True)]
+
+
+def test_a_grid_of_patches_keeps_their_places_and_what_a_centre_crop_would_cut_off(tiny):
+    encoder = encoders.load(tiny)
+    assert encoder.grid_side == 2
+    assert np.linalg.norm(encoder.grid(corners()), axis=3) == pytest.approx(1, abs=1e-4)
+    wide = Image.new("RGB", (256, 64), "grey")
+    edge = wide.copy()
+    edge.paste(pictures(1)[0].resize((64, 64)), (0, 0))
+    (one, other), (flat, same) = encoder.grid([wide, edge]), encoder.embed([wide, edge])
+    assert np.abs(one[:, 0] - other[:, 0]).max() > 10 * np.abs(flat - same).max()
+
+
+def test_a_convolutional_tower_has_a_grid_and_a_texture(tmp_path):
+    import open_clip
+
+    config = tmp_path / "closedloop-cnn.json"
+    tower = {"timm_model_name": "mobilenetv2_035", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
+    config.write_text(json.dumps({**CONFIG, "vision_cfg": tower}))
+    open_clip.add_model_config(config)
+    torch.manual_seed(0)
+    model = open_clip.create_model("closedloop-cnn", pretrained=None, load_weights=False)
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, tmp_path / "cnn.safetensors")
+    encoder = encoders.load(f"openclip:{config}@{tmp_path / 'cnn.safetensors'}")
+    check(encoder)
+    assert encoder.grid_side == 2
 
 
 def test_a_local_open_clip_model_knows_words(tiny):

@@ -1,98 +1,72 @@
-"""Splits, calibration, and that the same answers give the same bytes."""
+"""The loop in which everything learns."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch
 
-from closedloop.models import artefact, fitting
-from closedloop.models.heads import softmax
+from closedloop.models.fitting import Schedule, converge, descend
 
 
-def blobs(n: int, classes: int = 3, d: int = 16, noise: float = 0.6, seed: int = 0):
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, classes, n)
-    labels[:classes] = np.arange(classes)
-    vectors = np.eye(classes, d)[labels] + noise * random.standard_normal((n, d))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), labels
+def line(n: int = 64):
+    """A line to find, its loss over chosen points, and the parameters."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.linspace(-1, 1, n)
+    y = 3 * x + 1
+    parameters = [torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)]
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        return (parameters[0] * x[rows] + parameters[1] - y[rows]).square().mean()
+
+    return parameters, loss, generator
 
 
-@settings(max_examples=60)
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 15)), min_size=2, max_size=80))
-def test_a_group_never_stands_on_both_sides_of_a_split(pairs):
-    labels, groups = (np.array(column) for column in zip(*pairs, strict=True))
-    if len(np.unique(groups)) < 2:
-        return
-    folds = fitting.split(labels, groups)
-    for group in np.unique(groups):
-        assert len(np.unique(folds[groups == group])) == 1
-    assert len(np.unique(folds)) > 1
-
-
-def test_the_same_answers_give_the_same_bytes_and_others_do_not():
-    vectors, labels = blobs(60)
-    made = [artefact.weights_bytes(fitting.fit(vectors, labels, np.arange(60), 3).head) for _ in range(2)]
-    assert made[0] == made[1]
-    labels[5] = (labels[5] + 1) % 3
-    assert artefact.weights_bytes(fitting.fit(vectors, labels, np.arange(60), 3).head) != made[0]
-
-
-def test_out_of_fold_accuracy_is_that_on_pictures_never_seen():
-    vectors, labels = blobs(300, noise=0.5)
-    fresh, truth = blobs(2000, noise=0.5, seed=9)
-    fitted = fitting.fit(vectors, labels, np.arange(300), 3)
-    out_of_fold = (fitted.out_of_fold.argmax(axis=1) == labels).mean()
-    unseen = (fitted.head.logits(fresh).argmax(axis=1) == truth).mean()
-    assert 0.6 < unseen < 0.99  # neither trivial nor hopeless, else this shows nothing
-    assert abs(out_of_fold - unseen) < 0.06
-
-
-def test_pure_noise_is_not_flattered():
-    random = np.random.default_rng(3)
-    vectors = random.standard_normal((120, 64)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    labels = random.integers(0, 2, 120)
-    accuracy = (fitting.fit(vectors, labels, np.arange(120), 2).out_of_fold.argmax(axis=1) == labels).mean()
-    assert accuracy < 0.65  # chance is 0.5, three standard deviations 0.14
-
-
-def test_seventy_percent_means_seventy_percent():
-    vectors, labels = blobs(400, noise=0.55)
-    fresh, truth = blobs(4000, noise=0.55, seed=5)
-    head = fitting.fit(vectors, labels, np.arange(400), 3).head
-    assert fitting.expected_calibration_error(head.probabilities(fresh), truth) < 0.05
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-def test_the_temperature_that_made_the_answers_is_found(temperature):
-    random = np.random.default_rng(0)
-    logits = random.standard_normal((20_000, 4)) * 2
-    chances = softmax(logits / temperature)
-    labels = (chances.cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
-    assert fitting.fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.06)
-
-
-def test_classes_without_answers_stay_improbable_and_one_class_is_refused():
-    vectors, labels = blobs(40)
-    fitted = fitting.fit(vectors, labels, np.arange(40), 5)
-    assert fitted.head.probabilities(vectors).shape == (40, 5)
-    assert fitted.head.probabilities(vectors)[:, 3:].max() < 0.3
-    with pytest.raises(ValueError, match="two classes"):
-        fitting.fit(vectors, np.zeros(40, dtype=np.int64), np.arange(40), 3)
-
-
-def test_ten_right_answers_do_not_mean_certainty():
-    vectors, labels = blobs(10, classes=2, noise=0.05)
-    fitted = fitting.fit(vectors, labels, np.arange(10), 2)
-    assert fitted.head.probabilities(vectors).max() < 0.97
-
-
-def test_confidence_is_fitted_on_the_fair_answers_where_there_are_enough():
-    vectors, labels = blobs(300, noise=0.4)
-    hard = np.arange(300) >= 150
-    labels[hard] = np.random.default_rng(1).integers(0, 3, 150)  # what was asked about because it is hard
-    for_all = fitting.fit(vectors, labels, np.arange(300), 3)
-    for_fair = fitting.fit(vectors, labels, np.arange(300), 3, fair=~hard)
-    assert (
-        for_fair.head.probabilities(vectors).max(axis=1).mean() > for_all.head.probabilities(vectors).max(axis=1).mean()
+def test_it_goes_down_to_the_least_loss_and_says_how_far_it_is():
+    parameters, loss, generator = line()
+    seen = []
+    learnt = descend(
+        parameters, loss, 64, Schedule(60, 8, 0.05), generator, progress=lambda done, most: seen.append((done, most))
     )
+    assert [p.item() for p in parameters] == pytest.approx([3, 1], abs=1e-3)
+    assert learnt == 60
+    assert seen == [(epoch, 60) for epoch in range(1, 61)]
+
+
+def test_it_stops_when_held_back_examples_get_worse_and_puts_the_best_back():
+    parameters, loss, generator = line()
+    values, states = iter([5.0, 3.0, 4.0, 3.5, 9.0, 9.0]), []
+
+    def validate() -> float:
+        states.append([p.item() for p in parameters])
+        return next(values)
+
+    learnt = descend(parameters, loss, 64, Schedule(100, 8, 0.05, patience=3), generator, validate)
+    assert learnt == 2
+    assert len(states) == 5
+    assert [p.item() for p in parameters] == states[1]
+
+
+def test_without_patience_every_epoch_is_learnt_and_the_best_still_put_back():
+    parameters, loss, generator = line()
+    values, states = iter([5.0, 9.0, 4.0, 6.0]), []
+
+    def validate() -> float:
+        states.append([p.item() for p in parameters])
+        return next(values)
+
+    assert descend(parameters, loss, 64, Schedule(4, 8, 0.05), generator, validate) == 3
+    assert [p.item() for p in parameters] == states[2]
+
+
+def test_the_seed_alone_decides_the_bytes():
+    def made(seed: int) -> bytes:
+        parameters, loss, _ = line()
+        descend(parameters, loss, 64, Schedule(3, 8, 0.05), torch.Generator().manual_seed(seed))
+        return np.array([p.item() for p in parameters]).tobytes()
+
+    assert made(1) == made(1) != made(2)
+
+
+def test_a_convex_loss_is_taken_to_its_optimum():
+    parameters, loss, _ = line()
+    converge(parameters, loss, 64, 50)
+    assert [p.item() for p in parameters] == pytest.approx([3, 1], abs=1e-4)

@@ -49,7 +49,7 @@ def import_sets(
         _, stores = opened()
         of = projects.get(stores, project)
         done = sets.run(stores, of, folder, now, dry=dry_run, refused=refused, progress=progress)
-    say(as_json, report.as_json(done), report.text(done, "sets"))
+    say(as_json, report.as_json(done), report.text(done, "set"))
 
 
 @app.command("import-selections")
@@ -64,7 +64,7 @@ def import_selections(
     """Import which picture of a set was chosen: session_id,set_id,chosen_path,neg_paths,timestamp."""
     from closedloop.importing import selections
 
-    _import_table(selections, "picks", words, root, manifests, dry_run, refused, as_json)
+    _import_table(selections, "pick", words, root, manifests, dry_run, refused, as_json)
 
 
 @app.command("import-crops")
@@ -79,7 +79,7 @@ def import_crops(
     """Import which part of a picture was kept: session_id,path,x1,y1,x2,y2,timestamp (fractions of width, height)."""
     from closedloop.importing import crops
 
-    _import_table(crops, "crops", words, root, manifests, dry_run, refused, as_json)
+    _import_table(crops, "crop", words, root, manifests, dry_run, refused, as_json)
 
 
 def _import_table(

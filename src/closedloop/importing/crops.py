@@ -68,7 +68,8 @@ class _Crops:
         former = self.notebook.answer(project.id, image_id) or self._cropped_before(project.id, image_id)
         if former and former != box.as_text():
             raise CroppedOtherwise(former=former)
-        if not former and not self.dry:
+        is_new = not former
+        if is_new and not self.dry:
 
             def say(tx: Any) -> bool:
                 edges = {name: getattr(box, name) for name in EDGES}
@@ -81,9 +82,9 @@ class _Crops:
                 return False
 
             picture = self.files.picture(file)
-            keeping.keep(self.stores, project, picture, sets.FOLDER, self.clock(), say)
+            is_new = keeping.keep(self.stores, project, picture, sets.FOLDER, self.clock(), say)
         self.notebook.note_answer(project.id, image_id, box.as_text())
-        return Taken(project.id, not former, moment.without_zone)
+        return Taken(project.id, is_new, moment.without_zone)
 
     def _cropped_before(self, project_id: str, image_id: str) -> str | None:
         with self.stores.db.read() as tx:

@@ -78,7 +78,7 @@ def go_through(
         try_one(outcome, row.line, taken, row.fields)
         if progress:
             progress(row.line, total)
-    if progress:
+    if progress and not outcome.rows:
         progress(total, total)
     return outcome
 

@@ -32,10 +32,10 @@ def as_json(done: Outcome, reading: Reading | None = None) -> dict[str, Any]:
 
 
 def text(done: Outcome, what: str, reading: Reading | None = None) -> str:
-    """The same in words; `what` was imported, in the plural."""
+    """The same in words; `what` was imported, in the singular."""
     would = "would be " if done.dry else ""
     lines = [
-        f"{'Nothing was written: ' if done.dry else '✓ '}{done.added} {what} {would}added, {done.known} "
+        f"{'Nothing was written: ' if done.dry else '✓ '}{_count(done.added, what)} {would}added, {done.known} "
         f"{'are' if done.dry else 'were'} there already, {len(done.refusals)} {would}refused."
     ]
     if reading:
@@ -49,10 +49,14 @@ def text(done: Outcome, what: str, reading: Reading | None = None) -> str:
     lines += [f"  {refusal}" for refusal in done.refusals.first]
     lines += _of_many(done.refusals)
     if without_zone := _without_zone(done, reading):
-        lines.append(f"  {without_zone} times have no zone and are taken as UTC.")
+        lines.append(f"  Without a zone, taken as UTC: {_count(without_zone, 'time')}.")
     if done.not_read:
         lines.append(f"  Columns that are not read: {', '.join(map(quoted, done.not_read))}.")
     return "\n".join(lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _without_zone(done: Outcome, reading: Reading | None) -> int:
@@ -63,7 +67,7 @@ def _of_many(refusals: Refusals) -> list[str]:
     """How many there are of each reason where not all are listed, and where all are written."""
     lines = []
     if len(refusals) > len(refusals.first):
-        by_reason = ", ".join(f"{count} {code}" for code, count in refusals.reasons.most_common())
+        by_reason = ", ".join(f"{count} {code.replace('_', ' ')}" for code, count in refusals.reasons.most_common())
         lines.append(f"  … {len(refusals)} in all: {by_reason}")
         if refusals.not_written:
             lines.append(f"  Their file cannot be written ({refusals.not_written}).")

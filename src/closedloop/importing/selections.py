@@ -72,14 +72,15 @@ class _Picks:
         picked = self.notebook.answer(project.id, set_id) or self._picked_before(project.id, set_id)
         if picked and picked != ids[0]:
             raise PickedOtherwise(former=_named(picked, found, ids))
-        if not picked and not self.dry:
+        is_new = not picked
+        if is_new and not self.dry:
             accepted = [self.files.picture(file) for file in found]
             pick = sets.Pick(accepted[0].id, session, moment.at)
             accepted.sort(key=lambda picture: picture.id)  # the first place of a set must not give away its best
-            sets.keep(self.stores, project, accepted, "import", self.clock(), picked=pick)
+            is_new = sets.keep(self.stores, project, accepted, "import", self.clock(), picked=pick)
         self.notebook.note_answer(project.id, set_id, ids[0])
         self.notebook.note_project(session, name, project.id)
-        return Taken(project.id, not picked, moment.without_zone)
+        return Taken(project.id, is_new, moment.without_zone)
 
     def _find(self, names: Sequence[str]) -> list[Found]:
         if not sets.LEAST <= len(names) <= sets.MOST:

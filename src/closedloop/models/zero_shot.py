@@ -3,14 +3,14 @@
 import numpy as np
 
 from closedloop.models.encoder import Encoder
-from closedloop.models.heads import Head
+from closedloop.models.heads import Classifier
 from closedloop.project import Project
 
 _PREFIX = "zero-shot-"
 TEMPLATES = ("a photo of {}.", "a close-up photo of {}.", "a photo of {}, in good light.")
 
 
-def head(encoder: Encoder, project: Project) -> Head:
+def head(encoder: Encoder, project: Project) -> Classifier:
     """A head whose weights are the classes' words: for each class the mean of its prompts' vectors, of length 1.
 
     The manifest's `prompts` replace the templates for the classes that they name.
@@ -21,7 +21,7 @@ def head(encoder: Encoder, project: Project) -> Head:
         mean = encoder.embed_words(list(prompts)).mean(axis=0)
         rows.append(mean / np.linalg.norm(mean))
     weight = (encoder.word_scale * np.stack(rows)).astype(np.float32)
-    return Head("linear", {"weight": weight, "bias": np.zeros(len(rows), np.float32)})
+    return Classifier("linear", {"weight": weight, "bias": np.zeros(len(rows), np.float32)})
 
 
 def release_name(encoder: Encoder) -> str:

@@ -135,11 +135,11 @@ def against_live(stores: Stores, lesson: Lesson, fitted: Any, chosen: ChosenEnco
         except BadArtefact as error:
             why = f"; {error}"  # a live release that cannot be used must not bar the way to a new one
     if live is None or current is None:
-        among, basis = _comparable(np.ones(len(scores), dtype=bool), lesson.fair)
+        among, basis = _comparable(lesson.judged, lesson.fair)
         return lesson.judge_first(scores, among, basis + why)
     has_learnt = np.array([any(image_id in learnt for image_id in item.pictures) for item in dataset.items])
     seen = np.isin(lesson.groups, lesson.groups[has_learnt])
-    among, basis = _comparable(~seen, lesson.fair)
+    among, basis = _comparable(~seen & lesson.judged, lesson.fair)
     said = lesson.scores_of(current, np.flatnonzero(among))
     with stores.db.read() as tx:
         looks = registry.looks(tx, project.id, lesson.head, live["id"], dataset.id)

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 
 from closedloop import graded_gate
-from closedloop.bayesian_bootstrap import Mean
 from closedloop.features import Features, Grids
 from closedloop.models import cropper, cross_fitting
 from closedloop.models.crop_head import iou
 from closedloop.project import CROPPER
-from closedloop.training.lesson import Lesson
+from closedloop.training.lesson import GRADED_INTERVAL, Lesson, graded_interval
 
 
 class CropperLesson(Lesson):
@@ -19,7 +18,7 @@ class CropperLesson(Lesson):
 
     head = CROPPER
     measure = graded_gate.OVERLAP
-    interval = "Bayesian bootstrap (Rubin 1981), 95 %"
+    interval = GRADED_INTERVAL
 
     def check_enough(self) -> None:
         """Raise TooFewAnswers below ten crops of two pictures that differ."""
@@ -58,13 +57,12 @@ class CropperLesson(Lesson):
 
     def baselines(self) -> Mapping[str, np.ndarray]:
         """The whole picture, its middle, and the mean crop of the other folds."""
-        folds = cross_fitting.split(np.zeros(len(self.groups), dtype=np.int64), self.groups)
+        folds = cross_fitting.split(self.groups)
         return cropper.baselines(self.boxes, folds)
 
     def interval_of(self, scores: np.ndarray) -> tuple[float, float]:
-        """From the Bayesian bootstrap, near-identical pictures drawn together."""
-        mean = Mean.of(scores, self.groups)
-        return mean.lower_bound(0.975), 1 - Mean.of(1 - scores, self.groups).lower_bound(0.975)
+        """See `graded_interval`; near-identical pictures drawn together."""
+        return graded_interval(scores, self.groups)
 
     def said_of(self, fitted: cropper.Fitted) -> dict[str, Any]:
         """How honest the confidence is, and how many proposals overlap by half or more."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from closedloop import gate, graded_gate, near_identical
+from closedloop.bayesian_bootstrap import Mean
 from closedloop.datasets import Dataset
 from closedloop.errors import TooFewAnswers
 from closedloop.features import Features
@@ -15,6 +16,7 @@ from closedloop.project import Project
 from closedloop.storage import Stores
 
 LEAST_ANSWERS = 10
+GRADED_INTERVAL = "Bayesian bootstrap (Rubin 1981), one answer as bad and one as good as can be added; 95 %"
 
 
 class Lesson(ABC):
@@ -30,6 +32,8 @@ class Lesson(ABC):
 
     def __init__(self, stores: Stores, project: Project, dataset: Dataset) -> None:
         self.stores, self.project, self.dataset = stores, project, dataset
+        # (n,) bool: what may judge a head, not only teach it; and what was not asked for because of what one said
+        self.judged = np.array([item.is_settled for item in dataset.items], dtype=bool)
         self.fair = np.array([item.is_representative for item in dataset.items], dtype=bool)
         self.groups = self._groups()  # (n,): answers of one group stand on one side of every split
 
@@ -64,7 +68,7 @@ class Lesson(ABC):
 
     @abstractmethod
     def interval_of(self, scores: np.ndarray) -> tuple[float, float]:
-        """The 95 % interval of the mean of scores (n,)."""
+        """The 95 % interval of the mean of the scores (m,) of the answers that may judge."""
 
     @abstractmethod
     def said_of(self, fitted: Any) -> dict[str, Any]:
@@ -87,10 +91,11 @@ class Lesson(ABC):
         return graded_gate.judge_first(scores[among], others, self.measure, basis, self.groups[among])
 
     def judge_switch(self, scores: np.ndarray, former: np.ndarray, against: str, basis: str) -> Verdict:
-        """Judge what a person has decided on, on all answers."""
+        """Judge what a person has decided on, on all answers that may judge."""
+        ours, theirs = scores[self.judged], former[self.judged]
         if self.measure == gate.MEASURE:
-            return gate.judge_switch(_right(scores), _right(former), against, basis)
-        return graded_gate.judge_switch(scores, former, against, self.measure, basis, self.groups)
+            return gate.judge_switch(_right(ours), _right(theirs), against, basis)
+        return graded_gate.judge_switch(ours, theirs, against, self.measure, basis, self.groups[self.judged])
 
     def judge(
         self, scores: np.ndarray, live: np.ndarray, among: np.ndarray, against: str, looks: list[Any], basis: str
@@ -112,7 +117,7 @@ class Lesson(ABC):
 
     def _require_answers(self, classes: int | None = None) -> None:
         """Raise TooFewAnswers below ten answers, two that differ, and of two of the `classes` where there are any."""
-        different, have = len(np.unique(self.groups)), len(self.dataset.items)
+        different, have = len(np.unique(self.groups[self.judged])), int(self.judged.sum())
         if have < LEAST_ANSWERS or different < 2 or (classes is not None and classes < 2):
             raise TooFewAnswers(
                 project=self.project.id,
@@ -123,6 +128,16 @@ class Lesson(ABC):
                 of_classes="" if classes is None else f" of {classes} classes",
                 and_classes="" if classes is None else " of 2 classes",
             )
+
+
+def graded_interval(scores: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of scores (n,) in 0-1, those of one group (n,) drawn together (GRADED_INTERVAL).
+
+    It holds the mean itself, also where all scores are as good as can be.
+    """
+    low, rest = (Mean.of(side, groups, (0.0, 1.0)).lower_bound(0.975) for side in (scores, 1 - scores))
+    mean = float(scores.mean())
+    return min(low, mean), max(1 - rest, mean)
 
 
 def _right(scores: np.ndarray) -> list[bool]:

@@ -13,13 +13,12 @@ import numpy as np
 
 from closedloop import datasets, graded_gate, near_identical
 from closedloop import project as projects
-from closedloop.bayesian_bootstrap import Mean
 from closedloop.datasets import Dataset
 from closedloop.features import Features
 from closedloop.models import ranker
 from closedloop.project import RANKER, SELECTION, Project
 from closedloop.storage import Stores, answers
-from closedloop.training.lesson import Lesson
+from closedloop.training.lesson import GRADED_INTERVAL, Lesson, graded_interval
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class RankerLesson(Lesson):
 
     head = RANKER
     measure = graded_gate.BEATEN
-    interval = "Bayesian bootstrap (Rubin 1981), 95 %"
+    interval = GRADED_INTERVAL
 
     def __init__(self, stores: Stores, project: Project, dataset: Dataset, others: Sequence[Other] = ()) -> None:
         super().__init__(stores, project, dataset)
@@ -70,16 +69,15 @@ class RankerLesson(Lesson):
     def scores_of(self, made: Any, rows: np.ndarray) -> np.ndarray:
         """The same of a release."""
         scores = made.head.scores(self.own.inputs)
-        return np.array([_beaten(scores[self.own.sets[row]], self.own.chosen[row]) for row in rows])
+        return np.array([_beaten(scores[self.own.sets[row]], int(self.own.chosen[row])) for row in rows])
 
     def baselines(self) -> Mapping[str, np.ndarray]:
         """Picking by chance beats half of the others."""
         return {"picking by chance": np.full(len(self.dataset.items), 0.5)}
 
     def interval_of(self, scores: np.ndarray) -> tuple[float, float]:
-        """From the Bayesian bootstrap, near-identical sets drawn together."""
-        mean = Mean.of(scores, self.groups)
-        return mean.lower_bound(0.975), 1 - Mean.of(1 - scores, self.groups).lower_bound(0.975)
+        """See `graded_interval`; near-identical sets drawn together."""
+        return graded_interval(scores, self.groups)
 
     def said_of(self, fitted: ranker.Fitted) -> dict[str, Any]:
         """How often the suggested picture is the chosen one, by chance too, and how honest the confidence is."""

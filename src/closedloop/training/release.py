@@ -11,7 +11,7 @@ import torch
 from closedloop import gate
 from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
-from closedloop.models import artefact, cross_fitting, fitting
+from closedloop.models import artefact, fitting
 from closedloop.project import Project
 from closedloop.storage import Stores
 from closedloop.training.lesson import Lesson
@@ -19,9 +19,7 @@ from closedloop.training.lesson import Lesson
 RECIPES = "2"  # grows with each change after which the same answers make other weights
 
 
-def read(
-    stores: Stores, project: Project, head: str, release: str, encoder: str, width: int | None
-) -> artefact.Artefact:
+def read(stores: Stores, project: Project, head: str, release: str, encoder: str, width: int) -> artefact.Artefact:
     """Read and check a release out of S3; raises BadArtefact or StoreAway. See `artefact.unpack`."""
     folder = artefact.place(project.id, head, release)
     files = {}
@@ -60,6 +58,7 @@ def card(
 ) -> dict[str, Any]:
     """What is known of a release: what it learnt from, how it was made, how good it is, what the gate said."""
     scores, dataset = lesson.scores(fitted), lesson.dataset
+    judged = scores[lesson.judged]
     return {
         "release": release,
         "project": lesson.project.id,
@@ -70,21 +69,21 @@ def card(
         "dataset": {
             "id": dataset.id,
             "digest": dataset.digest,
-            "items": len(dataset.items),
+            "items": len(judged),
             "pictures": len(dataset.image_ids),
             "per_class": lesson.per_answer(),
             "per_queue": _per_queue(lesson, scores),
         },
         "recipe": fitted.recipe.as_json(),
         "seed": fitting.SEED,
-        "cross_validation": {"folds": cross_fitting.FOLDS, "losses": fitted.losses},
+        "cross_validation": {"folds": len(np.unique(fitted.folds)), "losses": fitted.losses},
         "metrics": {
             "measured_on": "answers of its own dataset, each by a head that did not see it (cross-fitted)",
             "measure": lesson.measure,
-            "value": float(scores.mean()),
-            "value_95": list(lesson.interval_of(scores)),
+            "value": float(judged.mean()),
+            "value_95": list(lesson.interval_of(judged)),
             "interval": lesson.interval,
-            "answers": len(scores),
+            "answers": len(judged),
             **lesson.said_of(fitted),
         },
         "gate": verdict.as_json(),

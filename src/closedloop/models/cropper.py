@@ -1,0 +1,221 @@
+"""Fitting a crop proposer: the loss is what counts, one minus the overlap (IoU) of the proposal with the person's box.
+
+The heads of all folds and the final one are columns of one matrix and learn side by side, so that the grids, which are
+the largest thing here, are read once for all of them. A fold's column learns nothing from the crops of its fold.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from closedloop.models import calibration, cross_fitting
+from closedloop.models.crop_head import EXTRAS, SHARPNESS, SIGNS, Cropper, confidence, extras, iou, lattice
+from closedloop.models.fitting import SEED, Progress, Schedule, descend, one_thread
+
+STEPS, LEAST_EPOCHS, PATIENCE = 160, 8, 2  # few crops are passed often, many a few times and until it helps no more
+BATCHES = (16, 64)  # for few and for many crops
+LEAST_TO_WATCH = 400  # crops, an eighth of which can say when to stop
+SLICE = 256  # crops looked at once when they are only answered
+CENTRED = 0.8  # of each side: a baseline
+NEWTON_STEPS, RIDGE = 30, 1.0
+NEARLY = 1e-3  # overlaps so close to 0 or 1 count as such: no finite confidence reaches these
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is made: `l2` penalises the squared weights, per crop; Adam at `rate`, `batch` crops a step."""
+
+    kind: str = "linear"
+    l2: float = 1 / 30
+    rate: float = 0.02
+    batch: int = BATCHES[0]
+    epochs: int = LEAST_EPOCHS  # at most, where it is watched when to stop; then those that the final head learnt
+
+    def as_json(self) -> dict[str, Any]:
+        """For the card."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head fitted on all crops, with what its cross-validation showed."""
+
+    head: Cropper
+    recipe: Recipe
+    out_of_fold: np.ndarray  # (n, 4) boxes, each by a head that did not see the crop
+    confidence: np.ndarray  # (n,) the overlap expected of these, by numbers from the other folds
+    losses: dict[str, float]  # one minus the mean overlap, out of fold
+    folds: np.ndarray  # (n,)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """What there is to learn from."""
+
+    grids: np.ndarray  # (n, side, side, width) float16 or float32
+    aspects: np.ndarray  # (n,) width / height
+    saliencies: np.ndarray  # (n, side, side)
+    boxes: np.ndarray  # (n, 4)
+
+
+def fit(
+    grids: np.ndarray,
+    aspects: np.ndarray,
+    saliencies: np.ndarray,
+    boxes: np.ndarray,
+    groups: np.ndarray,
+    fair: np.ndarray | None = None,
+    seed: int = SEED,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit a proposer of crops; the arrays are those of `Crops`, and `groups` (n,).
+
+    Pictures of one group never stand on both sides of a split. From LEAST_TO_WATCH crops on, the folds' heads hold back
+    an eighth, in whole groups, to see when to stop; the final head learns from all, for as many epochs as these did in
+    the median. The confidence is fitted on out-of-fold proposals, on the crops marked in `fair` (n,) bool alone where
+    these are 50 or more. `progress` is told epochs. Raises ValueError where all crops are of one group.
+    """
+    known = Crops(grids, np.asarray(aspects), np.asarray(saliencies), np.asarray(boxes, dtype=np.float64))
+    count, fair = len(boxes), calibration.enough(fair, len(boxes))
+    folds = cross_fitting.split(groups, seed=seed)
+    of_fold = folds[:, None] == np.unique(folds)
+    watched = np.zeros(count, dtype=bool)
+    if count >= LEAST_TO_WATCH:
+        watched[cross_fitting.hold_back(groups, np.arange(count), seed)[1]] = True
+    with one_thread():
+        columns = Columns(known, of_fold, watched, recipe_for(count))
+        recipe = columns.learn(torch.Generator().manual_seed(seed), progress)
+    proposed, signs = np.empty((count, 4)), np.empty((count, SIGNS))
+    for column, own in enumerate(of_fold.T):
+        head = columns.head(column, np.zeros(1 + SIGNS))
+        for rows in np.array_split(np.flatnonzero(own), -(-own.sum() // SLICE)):
+            proposed[rows], signs[rows] = head.believe(grids[rows], known.aspects[rows], known.saliencies[rows])
+    overlaps = iou(proposed, known.boxes)
+    expected = np.empty(count)
+    for own in of_fold.T:
+        others = ~own & fair if (~own & fair).any() else ~own
+        expected[own] = confidence(fit_confidence(signs[others], overlaps[others]), signs[own])
+    head = columns.head(-1, fit_confidence(signs[fair], overlaps[fair]))
+    return Fitted(head, recipe, proposed, expected, {recipe.kind: float(1 - overlaps.mean())}, folds)
+
+
+def recipe_for(count: int) -> Recipe:
+    """The recipe for so many crops: the same number of steps at least, and the work grows with the crops."""
+    batch = int(np.clip(count * LEAST_EPOCHS // STEPS, *BATCHES))
+    return Recipe(batch=batch, epochs=max(LEAST_EPOCHS, -(-STEPS * batch // count)))
+
+
+class Columns:
+    """Heads that learn side by side: one for each fold, without its crops and the watched ones, and the final one."""
+
+    def __init__(self, known: Crops, of_fold: np.ndarray, watched: np.ndarray, recipe: Recipe) -> None:
+        """`of_fold` (n, k) bool says which crops are of which fold, `watched` (n,) bool which tell when to stop."""
+        self._known, self._recipe = known, recipe
+        self._count, self._folds = of_fold.shape
+        self._beside = torch.from_numpy(extras(known.aspects, known.saliencies))
+        self._boxes = torch.from_numpy(known.boxes.astype(np.float32))
+        learns = np.ones((self._count, self._folds + 1), np.float32)
+        learns[:, :-1] = ~of_fold & ~watched[:, None]
+        self._learns = torch.from_numpy(learns)
+        self._watched = torch.from_numpy(np.flatnonzero(watched))
+        self._judges = torch.from_numpy((~of_fold).astype(np.float32))
+        boxes_of = lattice(known.grids.shape[1])
+        self._inside, self._edges, self._areas = (
+            torch.from_numpy(values.astype(np.float32)) for values in (boxes_of.inside, boxes_of.edges, boxes_of.areas)
+        )
+        width = known.grids.shape[3] + EXTRAS
+        share = float((known.boxes[:, 2:] - known.boxes[:, :2]).prod(axis=1).mean().clip(0.05, 0.95))
+        self._weight = torch.zeros(width, self._folds + 1, requires_grad=True)
+        self._bias = torch.full((self._folds + 1,), float(np.log(share / (1 - share))), requires_grad=True)
+
+    def learn(self, generator: torch.Generator, progress: Progress | None) -> Recipe:
+        """Fit all; returns the recipe with the final head's epochs."""
+        recipe, parameters = self._recipe, (self._weight, self._bias)
+        schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate, PATIENCE if len(self._watched) else None)
+        if not len(self._watched):
+            descend(parameters, self._loss, self._count, schedule, generator, progress=progress)
+            return recipe
+        after: list[tuple[torch.Tensor, torch.Tensor]] = []  # what they were after each epoch: they are small
+        misses: list[torch.Tensor] = []
+
+        def validate() -> float:
+            after.append((self._weight.clone(), self._bias.clone()))
+            misses.append(self._watched_misses())
+            return float(misses[-1].mean())
+
+        descend(parameters, self._loss, self._count, schedule, generator, validate, progress)
+        # Each fold's head stops where it was best on what it might see, so that no fold has a say about its own.
+        best = torch.stack(misses).argmin(dim=0)
+        stops = [*best.tolist(), int(np.ceil(np.median(best.numpy())))]
+        with torch.no_grad():
+            for column, stop in enumerate(stops):
+                self._weight[:, column], self._bias[column] = after[stop][0][:, column], after[stop][1][column]
+        return replace(recipe, epochs=stops[-1] + 1)
+
+    def head(self, column: int, numbers: np.ndarray) -> Cropper:
+        """A fold's head, or the final one (-1), with the numbers of its confidence, (1 + SIGNS,)."""
+        weight, bias = self._weight.detach()[:, column].numpy(), self._bias.detach()[column].numpy().reshape(1)
+        return Cropper({"weight": weight.copy(), "bias": bias.copy(), "confidence": numbers.astype(np.float32)})
+
+    def _loss(self, rows: torch.Tensor) -> torch.Tensor:
+        learns = self._learns[rows]
+        fitting = (self._misses(rows) * learns).sum(dim=0) / learns.sum(dim=0).clamp_min(1)
+        return (fitting + self._recipe.l2 / (2 * self._count) * self._weight.square().sum(dim=0)).sum()
+
+    def _watched_misses(self) -> torch.Tensor:
+        """The mean miss of each fold's head on the watched crops that are not of its fold, (k,)."""
+        parts = [self._misses(rows)[:, :-1] * self._judges[rows] for rows in self._watched.split(SLICE)]
+        return torch.cat(parts).sum(dim=0) / self._judges[self._watched].sum(dim=0).clamp_min(1)
+
+    def _misses(self, rows: torch.Tensor) -> torch.Tensor:
+        """One minus the overlap of each head's proposal with the person's box, (b, k + 1)."""
+        proposed, truth = self._propose(rows), self._boxes[rows][:, None]
+        sides = torch.minimum(proposed[..., 2:], truth[..., 2:]) - torch.maximum(proposed[..., :2], truth[..., :2])
+        common = sides.clamp_min(0).prod(dim=-1)
+        areas = [(boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) for boxes in (proposed, truth)]
+        return 1 - common / (areas[0] + areas[1] - common)
+
+    def _propose(self, rows: torch.Tensor) -> torch.Tensor:
+        """What `crop_head.read_out` does, for all heads and with gradients: boxes (b, k + 1, 4)."""
+        cells = torch.from_numpy(self._known.grids[rows.numpy()]).float()
+        width = cells.shape[3]
+        logits = cells @ self._weight[:width] + self._beside[rows] @ self._weight[width:] + self._bias
+        chances = torch.sigmoid(logits).permute(0, 3, 1, 2)
+        inside = self._inside @ chances @ self._inside.T
+        overlaps = inside / (self._areas + chances.sum(dim=(2, 3))[..., None, None] - inside)
+        belief = torch.softmax(SHARPNESS * overlaps.flatten(2), dim=-1).view_as(overlaps)
+        across, down = belief.sum(dim=2) @ self._edges, belief.sum(dim=3) @ self._edges
+        return torch.stack([across[..., 0], down[..., 0], across[..., 1], down[..., 1]], dim=-1)
+
+
+def fit_confidence(signs: np.ndarray, overlaps: np.ndarray) -> np.ndarray:
+    """The tensor "confidence", (1 + SIGNS,) float64: fractional logistic regression (Papke and Wooldridge 1996).
+
+    `signs` (n, SIGNS) and `overlaps` (n,) of proposals that were made out of fold. The constant is not penalised, so
+    that the mean of the confidence is the mean overlap; the slopes are, by as much as one crop says.
+    """
+    middle, spread = signs.mean(axis=0), np.maximum(signs.std(axis=0), 1e-6)
+    design = np.column_stack([np.ones(len(signs)), (signs - middle) / spread])
+    truth = overlaps.clip(NEARLY, 1 - NEARLY)
+    penalty = RIDGE * np.diag([0.0] + [1.0] * signs.shape[1])
+    numbers = np.zeros(design.shape[1])
+    numbers[0] = np.log(truth.mean() / (1 - truth.mean()))
+    for _ in range(NEWTON_STEPS):
+        said = confidence(numbers, design[:, 1:])
+        curvature = design.T @ (design * (said * (1 - said))[:, None]) + penalty
+        numbers = numbers + np.linalg.solve(curvature, design.T @ (truth - said) - penalty @ numbers)
+    slopes = numbers[1:] / spread
+    return np.concatenate([[numbers[0] - middle @ slopes], slopes])
+
+
+def baselines(boxes: np.ndarray, folds: np.ndarray) -> dict[str, np.ndarray]:
+    """The overlap (n,) of each person's box, (n, 4), with what needs no model; `folds` (n,)."""
+    edge = (1 - CENTRED) / 2
+    means = np.empty(boxes.shape)
+    for fold in np.unique(folds):
+        means[folds == fold] = boxes[folds != fold].mean(axis=0)
+    fixed = {"whole picture": [0.0, 0.0, 1.0, 1.0], f"centred {CENTRED} box": [edge, edge, 1 - edge, 1 - edge]}
+    found = {name: iou(np.broadcast_to(np.array(box), boxes.shape), boxes) for name, box in fixed.items()}
+    return {**found, "mean box of the other folds": iou(means, boxes)}
