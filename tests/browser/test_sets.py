@@ -150,7 +150,7 @@ def test_the_best_is_marked_and_the_crop_lies_over_the_picture(page, files):
     expect(item.locator(".member")).to_have_count(4)
     expect(item.locator(".member.best")).to_have_count(1)
     expect(item.locator(".member.best")).to_contain_text("Best")
-    expect(item.get_by_text("Probability that a person chooses it: 71 %.")).to_be_visible()
+    expect(item.get_by_text("71 % sure that a person chooses it.")).to_be_visible()
     expect(item.get_by_text(re.compile("expected overlap with what a person keeps: 64 %"))).to_be_visible()
     expect(chosen(page)).to_have_count(0)
     stage = item.locator(".stage img")
