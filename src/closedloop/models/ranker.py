@@ -25,11 +25,12 @@ DROPOUT = 0.3
 
 @dataclass(frozen=True)
 class Picks:
-    """Sets of pictures with the chosen ones."""
+    """Sets of pictures with the chosen ones, of one project."""
 
     inputs: np.ndarray  # (p, d) float32, of each picture
     sets: Sequence[np.ndarray]  # n of them: the numbers of a set's pictures
     chosen: np.ndarray  # (n,) the place of the chosen one in its set
+    groups: np.ndarray | None = None  # (n,) of another project's: numbers of the own groups that its sets belong to
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ class _Known:
     there: torch.Tensor  # (n, k) bool
     chosen: torch.Tensor  # (n,)
 
+    def seen(self, sets: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """The inputs of all pictures of some sets, one set after the other, (q, d)."""
+        return self.inputs[self.members[sets][self.there[sets]]]
+
 
 def fit(
     inputs: np.ndarray,
@@ -95,19 +100,21 @@ def fit(
     """Fit the best recipe on sets (see `Picks`) in `groups` (n,), none of which stands on both sides of a split.
 
     Where there are `others`, recipes that learn from their sets too are tried beside those that do not; which is
-    better is found on the own sets. The temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,)
-    bool alone where these are 50 or more.
+    better is found on the own sets, and those of the others that are of a held-out group are held out with it. The
+    temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where these are 50 or more.
     Raises ValueError where there are fewer than two groups.
     """
     own, count = Picks(inputs, sets, chosen), len(sets)
     known = _together([own, *others])
     extra = np.arange(count, len(known.chosen))
+    theirs = np.concatenate([[], *(np.full(len(o.sets), -1) if o.groups is None else o.groups for o in others)])
     fair = calibration.enough(fair, count)
     recipes = [*RECIPES, *(replace(recipe, shared=True) for recipe in RECIPES if len(extra))]
     truth = np.asarray(chosen, dtype=np.int64)
 
     def answer(recipe: Recipe, learnt: np.ndarray, held: np.ndarray) -> Answered:
-        head, epochs = fit_one(recipe, known, learnt, groups, extra, seed)
+        apart = extra[~np.isin(theirs, groups[held])]
+        head, epochs = fit_one(recipe, known, learnt, groups, apart, seed)
         return Answered(_scores(head, known, held), epochs)
 
     def judge(scores: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -149,9 +156,12 @@ def fit_one(
             weight.normal_(0, (2 / wide) ** 0.5, generator=generator)
         layers.append((weight.requires_grad_(), torch.zeros(narrow, requires_grad=recipe.kind == "mlp")))
 
+    # All examples are looked at in each step of a linear head, so they are gathered only once.
+    gathered = known.seen(of_learnt) if recipe.kind == "linear" else None
+
     def scores(sets: torch.Tensor, drop: bool) -> torch.Tensor:
         there = known.there[sets]
-        values = known.inputs[known.members[sets][there]]
+        values = known.seen(sets) if gathered is None else gathered
         for number, (weight, bias) in enumerate(layers):
             values = torch.nn.functional.linear(values, weight, bias if recipe.kind == "mlp" else None)
             if number < len(layers) - 1:
@@ -207,5 +217,5 @@ def _scores(head: Ranker, known: _Known, rows: np.ndarray) -> np.ndarray:
     """The scores of sets, (m, k) float64, -inf where a set has fewer."""
     there = known.there[rows].numpy()
     values = np.full(there.shape, -np.inf)
-    values[there] = head.scores(known.inputs[known.members[rows][known.there[rows]]].numpy())
+    values[there] = head.scores(known.seen(rows).numpy())
     return values
