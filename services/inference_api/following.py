@@ -87,12 +87,8 @@ class Follower:
             for head in project.heads:
                 name = (project.id, head)
                 known = former[project.id].heads.get(head) if project.id in former else None
-                if (
-                    known
-                    and known.release
-                    and zero_shot.is_release(known.release)
-                    and former[project.id].project != project
-                ):
+                by_words = known is not None and zero_shot.is_release(known.release or "")
+                if by_words and former[project.id].project != project:
                     known = None  # its words may be others now
                 try:
                     heads[head] = self._ready(project, head, live.get(name), known, encoder, chosen)
