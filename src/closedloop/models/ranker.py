@@ -18,7 +18,8 @@ from closedloop.models.fitting import SEED, Progress, Schedule, converge, descen
 from closedloop.models.heads import RANKER_HIDDEN, Ranker, softmax
 
 STEPS = 60  # of L-BFGS
-SCHEDULE = Schedule(epochs=20, batch=64, rate=1e-3, patience=3)
+SCHEDULE = Schedule(epochs=30, batch=128, rate=1e-3, patience=2)
+LEAST_BATCH, LEAST_STEPS = 16, 32  # fewer sets a step where an epoch would otherwise have fewer steps
 UNWATCHED_EPOCHS = 8  # where there is nothing to hold back
 DROPOUT = 0.3
 
@@ -96,21 +97,27 @@ def fit(
     others: Sequence[Picks] = (),
     seed: int = SEED,
     progress: Progress | None = None,
+    offered: Sequence[Recipe] = RECIPES,
 ) -> Fitted:
     """Fit the best recipe on sets (see `Picks`) in `groups` (n,), none of which stands on both sides of a split.
 
-    Where there are `others`, recipes that learn from their sets too are tried beside those that do not; which is
-    better is found on the own sets, and those of the others that are of a held-out group are held out with it. The
-    temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where these are 50 or
-    more.
-    Raises ValueError where there are fewer than two groups.
+        Where there are `others`, recipes that learn from their sets too are tried beside those that do not; which is
+        better is found on the own sets, and those of the others that are of a held-out group are held out with it. The
+    <<<<<<< HEAD
+        temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where these are 50 or
+        more.
+    =======
+        temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where there are 50 or
+        more of them.
+    >>>>>>> heads
+        Raises ValueError where there are fewer than two groups.
     """
     own, count = Picks(inputs, sets, chosen), len(sets)
     known = _together([own, *others])
     extra = np.arange(count, len(known.chosen))
     theirs = np.concatenate([[], *(np.full(len(o.sets), -1) if o.groups is None else o.groups for o in others)])
     fair = calibration.enough(fair, count)
-    recipes = [*RECIPES, *(replace(recipe, shared=True) for recipe in RECIPES if len(extra))]
+    recipes = [*offered, *(replace(recipe, shared=True) for recipe in offered if len(extra))]
     truth = np.asarray(chosen, dtype=np.int64)
 
     def answer(recipe: Recipe, learnt: np.ndarray, held: np.ndarray) -> Answered:
@@ -168,8 +175,8 @@ def fit_one(
             if number < len(layers) - 1:
                 values = torch.relu(values)
                 if drop:
-                    kept = torch.rand(values.shape, generator=generator) >= DROPOUT
-                    values = values * kept / (1 - DROPOUT)
+                    kept = torch.randint(0, 100, values.shape, generator=generator, dtype=torch.uint8) >= 100 * DROPOUT
+                    values = values * kept.float().div_(1 - DROPOUT)
         return torch.full(there.shape, -torch.inf).masked_scatter(there, values[:, 0])
 
     def loss(at: torch.Tensor) -> torch.Tensor:
@@ -182,11 +189,12 @@ def fit_one(
         return float(torch.nn.functional.cross_entropy(scores(of_held, False), known.chosen[of_held]))
 
     parameters = [tensor for layer in layers for tensor in layer if tensor.requires_grad]
-    epochs = 0
     if recipe.kind == "linear":
         converge(parameters, loss, len(of_learnt), STEPS)
         return Ranker("linear", {"weight": layers[0][0].detach().numpy()}), 0
-    schedule = SCHEDULE if len(held) else replace(SCHEDULE, epochs=recipe.epochs or UNWATCHED_EPOCHS)
+    batch = max(LEAST_BATCH, min(SCHEDULE.batch, len(of_learnt) // LEAST_STEPS))
+    epochs = SCHEDULE.epochs if len(held) else recipe.epochs or UNWATCHED_EPOCHS
+    schedule = replace(SCHEDULE, epochs=epochs, batch=batch)
     epochs = descend(parameters, loss, len(of_learnt), schedule, generator, held_out_loss if len(held) else None)
     tensors = {
         f"{number}.{name}": tensor.detach().numpy()
