@@ -101,11 +101,11 @@ def fit(
 ) -> Fitted:
     """Fit the best recipe on sets (see `Picks`) in `groups` (n,), none of which stands on both sides of a split.
 
-        Where there are `others`, recipes that learn from their sets too are tried beside those that do not; which is
-        better is found on the own sets, and those of the others that are of a held-out group are held out with it. The
-        temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where these are 50 or
-        more.
-        Raises ValueError where there are fewer than two groups.
+    Where there are `others`, recipes that learn from their sets too are tried beside those that do not; which is
+    better is found on the own sets, and those of the others that are of a held-out group are held out with it. The
+    temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where these are 50 or
+    more.
+    Raises ValueError where there are fewer than two groups.
     """
     own, count = Picks(inputs, sets, chosen), len(sets)
     known = _together([own, *others])
