@@ -1,8 +1,8 @@
 """How long do three heads take to learn again, and how much memory? `python -m bench.heads` (three minutes).
 
 The size of a real project: 9,838 sets of two to four pictures, as many labelled pictures, 7,194 crops, with made-up
-features of 512 numbers (for crops, of each of 7 x 7 cells), as they lie in the cache. Each head is fitted with all
-of its cross-validation in a process of its own, on one thread, at half the size and at the full one. Picks are made
+features of 512 numbers (for crops, of each of 7 x 7 cells), as they lie in the cache. Each head is fitted with all of
+its cross-validation in a process of its own, on one thread, at half the size and at the full one. Picks are made
 twice: by a taste that is linear in the features, and by one that is not, where the slow MLP is the one to choose.
 """
 

@@ -1,6 +1,5 @@
 """The inference service over HTTP. A route parses, asks `Serving`, answers."""
 
-import asyncio
 import contextlib
 import datetime as dt
 import time
@@ -17,23 +16,43 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from swagger_ui_bundle import swagger_ui_path
 
 from closedloop import gauges
-from closedloop.errors import BadRequest, ClosedloopError, UploadTooLarge
+from closedloop.errors import ClosedloopError
 from closedloop.health import Readiness, metrics_text
 from closedloop.logs import REQUEST_ID_HEADER, bind_request_id, get_logger
+from closedloop.sets import LEAST, MOST
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
+from inference_api import bodies
 from inference_api.following import Follower
 from inference_api.serving import Serving
 
-MAX_BODY = 16 * 2**20  # bytes; our own JPEG of an accepted picture may be larger than what was uploaded
-BODY_SECONDS = 30  # for a whole picture to arrive
 MAX_WAITING = 64  # requests; beyond it 503 at once
 PICTURE = {
     "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+}
+SET = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "minItems": LEAST,
+                            "maxItems": MOST,
+                        }
+                    },
+                }
+            }
+        },
+    }
 }
 
 _HTTP_ERRORS = {
@@ -87,7 +106,12 @@ def create_app(settings: Settings) -> FastAPI:
         gauges.Releases(
             "closedloop_serving_release_info",
             "1 for each release that answers here.",
-            lambda: [(id_, served.release) for id_, served in serving.snapshot().projects.items() if served.release],
+            lambda: [
+                (id_, head, ready.release)
+                for id_, served in serving.snapshot().projects.items()
+                for head, ready in served.heads.items()
+                if ready.release
+            ],
         )
     )
     under_way = 0
@@ -104,10 +128,10 @@ def create_app(settings: Settings) -> FastAPI:
         if under_way >= MAX_WAITING:
             raise HTTPException(503, headers={"Retry-After": "1"})
 
-    async def ask(request: Request, method: Any, *arguments: Any) -> Any:
+    async def ask(request: Request, method: Any, *arguments: Any, read: Any = bodies.picture) -> Any:
         nonlocal under_way
         refuse_if_full()  # before the picture is taken in, too
-        body = await _body(request)
+        body = await read(request)
         refuse_if_full()
         under_way += 1
         waiting.set(under_way)
@@ -127,6 +151,20 @@ def create_app(settings: Settings) -> FastAPI:
         answers.labels(project).inc()
         if not vector:
             del answer["vector"]
+        return answer
+
+    @app.post("/v1/rank", openapi_extra=SET, responses=_FAULTS)
+    async def rank(request: Request, project: str = Query(max_length=40)) -> dict[str, Any]:
+        """Which picture of a set is best: a score each, the place of the best, and how probably it is chosen."""
+        answer = await ask(request, serving.rank, project, read=bodies.pictures)
+        answers.labels(project).inc()
+        return answer
+
+    @app.post("/v1/crop", openapi_extra=PICTURE, responses=_FAULTS)
+    async def crop(request: Request, project: str = Query(max_length=40)) -> dict[str, Any]:
+        """Which part of the body's picture to keep, and the overlap (IoU) with what people would keep, as expected."""
+        answer = await ask(request, serving.crop, project)
+        answers.labels(project).inc()
         return answer
 
     @app.post("/v1/embed", openapi_extra=PICTURE, responses=_FAULTS)
@@ -188,25 +226,3 @@ def create_app(settings: Settings) -> FastAPI:
         return JSONResponse(ClosedloopError().as_json(), 500)
 
     return app
-
-
-async def _body(request: Request) -> bytes:
-    """The request's body, never more than the limit in memory."""
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > MAX_BODY:
-        raise UploadTooLarge(limit_mb=MAX_BODY // 10**6)
-    chunks, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > MAX_BODY:
-                    raise UploadTooLarge(limit_mb=MAX_BODY // 10**6)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise BadRequest(reason=f"the picture was not whole after {BODY_SECONDS} s") from None
-    except ClientDisconnect:
-        raise BadRequest(reason="the connection ended before the picture was whole") from None
-    if not chunks:
-        raise BadRequest(reason="the body holds no picture")
-    return b"".join(chunks)

@@ -15,7 +15,7 @@ from closedloop.errors import BadArtefact
 from closedloop.installations import ChosenEncoder
 from closedloop.logs import get_logger
 from closedloop.models import artefact
-from closedloop.project import Project
+from closedloop.project import CLASSIFIER, Project
 from inference_api.serving import Snapshot
 
 FILES = (artefact.WEIGHTS, artefact.CARD, artefact.MANIFEST)
@@ -28,7 +28,11 @@ class LastKnown:
         self._state = folder / "state.json"
         self._releases = folder / "releases"
         self._releases.mkdir(parents=True, exist_ok=True)
-        for torn in (*folder.glob("*.partial"), *self._releases.glob("*/.*.partial")):
+        for torn in (
+            *folder.glob("*.partial"),
+            *self._releases.glob("*/.*.partial"),
+            *self._releases.glob("*/*/.*.partial"),
+        ):
             _remove_if_old(torn)
 
     @property
@@ -41,9 +45,11 @@ class LastKnown:
         """The projects that were answered for, as they were. Raises ValueError for what this version cannot read."""
         return [Project.model_validate(entry["manifest"]) for entry in self._read()["projects"].values()]
 
-    def release_of(self, project_id: str) -> str | None:
-        """The release that last answered for a project."""
-        return self._read()["projects"].get(project_id, {}).get("release")
+    def release_of(self, project_id: str, head: str) -> str | None:
+        """The release that last answered as a project's head."""
+        known = self._read()["projects"].get(project_id, {})
+        releases = known.get("releases", {CLASSIFIER: known.get("release")})  # a former version knew one head
+        return releases.get(head)
 
     def remember(self, snapshot: Snapshot) -> None:
         """Note what is served from now on."""
@@ -53,7 +59,11 @@ class LastKnown:
                 id_: {
                     "manifest": served.project.model_dump(mode="json"),
                     # Where nothing could be loaded, what was good before stays noted: it may be loadable again.
-                    "release": served.release or (self.release_of(id_) if id_ in snapshot.problems else None),
+                    "releases": {
+                        head: ready.release
+                        or (self.release_of(id_, head) if (id_, head) in snapshot.problems else None)
+                        for head, ready in served.heads.items()
+                    },
                 }
                 for id_, served in snapshot.projects.items()
             },
@@ -65,6 +75,7 @@ class LastKnown:
     def read_release(
         self,
         project_id: str,
+        head: str,
         release: str,
         check: Callable[[dict[str, bytes]], artefact.Artefact],
         fetch: Callable[[str], bytes],
@@ -73,9 +84,10 @@ class LastKnown:
 
         Raises what `check` and `fetch` raise, except FileNotFoundError.
         """
-        folder = self._releases / project_id / release
-        with contextlib.suppress(BadArtefact, OSError):  # not there, or torn: the store has it
-            return check({name: (folder / name).read_bytes() for name in FILES})
+        folder = self._releases / project_id / head / release
+        for known in (folder, self._releases / project_id / release):  # where a former version kept it
+            with contextlib.suppress(BadArtefact, OSError):  # not there, or torn: the store has it
+                return check({name: (known / name).read_bytes() for name in FILES})
         files = {}
         for name in FILES:
             with contextlib.suppress(FileNotFoundError):  # `check` says what is missing

@@ -39,14 +39,14 @@ class Ready(Collector):
 
 
 class Releases(Collector):
-    """An info gauge, 1 for each (project, release); that of a former release is gone at the next look."""
+    """An info gauge, 1 for each (project, head, release); that of a former release is gone at the next look."""
 
-    def __init__(self, name: str, text: str, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
+    def __init__(self, name: str, text: str, read: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
         self._name, self._text, self._read = name, text, read
 
     def collect(self) -> Iterator[Metric]:
         """Read which they are."""
-        info = GaugeMetricFamily(self._name, self._text, labels=["project", "release"])
+        info = GaugeMetricFamily(self._name, self._text, labels=["project", "head", "release"])
         for labels in _or_nothing(self._read, ()):
             info.add_metric(labels, 1)
         yield info

@@ -172,7 +172,7 @@ def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(
     monkeypatch.setattr(stores.objects, "put", spoil)
     train()
     wait_for(lambda: one.snapshot().problems, 20, "a problem")
-    assert "not what the manifest says" in one.snapshot().problems["pets"]
+    assert "not what the manifest says" in one.snapshot().problems["pets", "classifier"]
     assert served(one) == first
     assert one.describe()["releases"][0]["problem"]
 
@@ -210,7 +210,7 @@ def test_with_the_store_away_a_restart_still_serves_what_it_served(stores, proje
     half = Stores(stores.db, Objects("http://127.0.0.1:9", "no", "body"))
     again = serve(half)
     wait_for(lambda: ready(again), 20, "readiness")
-    assert again.snapshot().problems["pets"]
+    assert again.snapshot().problems["pets", "classifier"]
     assert served(again) == first
     last = serve(stores)
     wait_for(lambda: ready(last) and served(last) == second, 20, "the release")
@@ -221,7 +221,7 @@ def test_a_torn_file_on_disk_is_fetched_again(stores, project, serve, train, tmp
     wait_for(lambda: ready(one), 20, "readiness")
     release = train()
     wait_for(lambda: served(one) == release, 20, "the release")
-    (tmp_path / "inference" / "releases" / "pets" / release / artefact.WEIGHTS).write_bytes(b"torn")
+    (tmp_path / "inference" / "releases" / "pets" / "classifier" / release / artefact.WEIGHTS).write_bytes(b"torn")
     again = serve(stores)
     wait_for(lambda: ready(again), 20, "readiness")
     assert served(again) == release

@@ -103,8 +103,8 @@ def fit(
 
     Where there are `others`, recipes that learn from their sets too are tried beside those that do not; which is
     better is found on the own sets, and those of the others that are of a held-out group are held out with it. The
-    temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where there are 50 or
-    more of them.
+    temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where these are 50 or
+    more.
     Raises ValueError where there are fewer than two groups.
     """
     own, count = Picks(inputs, sets, chosen), len(sets)
