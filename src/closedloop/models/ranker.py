@@ -113,7 +113,8 @@ def fit(
     extra = np.arange(count, len(known.chosen))
     theirs = np.concatenate([[], *(np.full(len(o.sets), -1) if o.groups is None else o.groups for o in others)])
     fair = calibration.enough(fair, count)
-    offered = [recipe for recipe in offered if recipe.kind == "linear" or count >= LEAST_FOR_MLP]
+    lines = [recipe for recipe in offered if recipe.kind == "linear"]
+    offered = lines if lines and count < LEAST_FOR_MLP else offered
     recipes = [*offered, *(replace(recipe, shared=True) for recipe in offered if len(extra))]
     truth = np.asarray(chosen, dtype=np.int64)
 
