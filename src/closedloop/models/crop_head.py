@@ -109,7 +109,8 @@ def read_out(chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     columns, rows = belief.sum(axis=1), belief.sum(axis=2)
     across, down = columns @ boxes_of.edges, rows @ boxes_of.edges
     variances = [
-        (of @ np.square(boxes_of.edges) - np.square(mean)).mean(axis=1) for of, mean in ((columns, across), (rows, down))
+        (of @ np.square(boxes_of.edges) - np.square(mean)).mean(axis=1)
+        for of, mean in ((columns, across), (rows, down))
     ]
     apart = np.sqrt(np.maximum(np.mean(variances, axis=0), _SURE**2))
     boxes = np.stack([across[:, 0], down[:, 0], across[:, 1], down[:, 1]], axis=1)

@@ -4,11 +4,13 @@ The heads of all folds and the final one are columns of one matrix and learn sid
 the largest thing here, are read once for all of them. A fold's column learns nothing from the crops of its fold.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import linear
 
 from closedloop.models import calibration, cross_fitting
 from closedloop.models.crop_head import EXTRAS, SHARPNESS, SIGNS, Cropper, confidence, extras, iou, lattice
@@ -17,7 +19,8 @@ from closedloop.models.fitting import SEED, Progress, Schedule, descend, one_thr
 STEPS, LEAST_EPOCHS, PATIENCE = 160, 8, 2  # few crops are passed often, many a few times and until it helps no more
 BATCHES = (16, 64)  # for few and for many crops
 LEAST_TO_WATCH = 400  # crops, an eighth of which can say when to stop
-SLICE = 256  # crops looked at once when they are only answered
+SLICE = 64  # crops looked at once when they are only answered
+READ_AT_ONCE = 2**18  # beliefs, 1 MiB: larger arrays leave the processor's cache, which is three times slower
 CENTRED = 0.8  # of each side: a baseline
 NEWTON_STEPS, RIDGE = 30, 1.0
 NEARLY = 1e-3  # overlaps so close to 0 or 1 count as such: no finite confidence reaches these
@@ -104,7 +107,7 @@ def fit(
 def recipe_for(count: int) -> Recipe:
     """The recipe for so many crops: the same number of steps at least, and the work grows with the crops."""
     batch = int(np.clip(count * LEAST_EPOCHS // STEPS, *BATCHES))
-    return Recipe(batch=batch, epochs=max(LEAST_EPOCHS, -(-STEPS * batch // count)))
+    return Recipe(batch=batch, epochs=max(LEAST_EPOCHS, -(-STEPS // -(-count // batch))))
 
 
 class Columns:
@@ -126,43 +129,47 @@ class Columns:
             torch.from_numpy(values.astype(np.float32)) for values in (boxes_of.inside, boxes_of.edges, boxes_of.areas)
         )
         width = known.grids.shape[3] + EXTRAS
-        share = float((known.boxes[:, 2:] - known.boxes[:, :2]).prod(axis=1).mean().clip(0.05, 0.95))
-        self._weight = torch.zeros(width, self._folds + 1, requires_grad=True)
-        self._bias = torch.full((self._folds + 1,), float(np.log(share / (1 - share))), requires_grad=True)
+        share = (_areas(self._boxes) @ self._learns / self._learns.sum(dim=0).clamp_min(1)).clamp(0.05, 0.95)
+        self._weight = torch.zeros(
+            self._folds + 1, width, requires_grad=True
+        )  # rows: backwards, columns cost ten times as much
+        self._bias = torch.logit(share).requires_grad_()  # they start knowing how large crops are, and no more
 
     def learn(self, generator: torch.Generator, progress: Progress | None) -> Recipe:
         """Fit all; returns the recipe with the final head's epochs."""
         recipe, parameters = self._recipe, (self._weight, self._bias)
-        schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate, PATIENCE if len(self._watched) else None)
+        schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate)
         if not len(self._watched):
             descend(parameters, self._loss, self._count, schedule, generator, progress=progress)
             return recipe
         after: list[tuple[torch.Tensor, torch.Tensor]] = []  # what they were after each epoch: they are small
-        misses: list[torch.Tensor] = []
+        misses: list[list[float]] = [[] for _ in range(self._folds)]
 
         def validate() -> float:
             after.append((self._weight.clone(), self._bias.clone()))
-            misses.append(self._watched_misses())
-            return float(misses[-1].mean())
+            for curve, miss in zip(misses, self._watched_misses().tolist(), strict=True):
+                curve.append(miss)
+            return -float(len(after)) if any(best_epoch(curve)[1] for curve in misses) else np.inf
 
-        descend(parameters, self._loss, self._count, schedule, generator, validate, progress)
-        # Each fold's head stops where it was best on what it might see, so that no fold has a say about its own.
-        best = torch.stack(misses).argmin(dim=0)
-        stops = [*best.tolist(), int(np.ceil(np.median(best.numpy())))]
+        # They go on together until the last one stops, but each stops by what it sees itself, so that the crops of its
+        # own fold have no say in what it becomes.
+        descend(parameters, self._loss, self._count, replace(schedule, patience=1), generator, validate, progress)
+        stops = [best_epoch(curve)[0] for curve in misses]
+        stops.append(int(np.ceil(np.median(stops))))
         with torch.no_grad():
             for column, stop in enumerate(stops):
-                self._weight[:, column], self._bias[column] = after[stop][0][:, column], after[stop][1][column]
+                self._weight[column], self._bias[column] = after[stop][0][column], after[stop][1][column]
         return replace(recipe, epochs=stops[-1] + 1)
 
     def head(self, column: int, numbers: np.ndarray) -> Cropper:
         """A fold's head, or the final one (-1), with the numbers of its confidence, (1 + SIGNS,)."""
-        weight, bias = self._weight.detach()[:, column].numpy(), self._bias.detach()[column].numpy().reshape(1)
+        weight, bias = self._weight.detach()[column].numpy(), self._bias.detach()[column].numpy().reshape(1)
         return Cropper({"weight": weight.copy(), "bias": bias.copy(), "confidence": numbers.astype(np.float32)})
 
     def _loss(self, rows: torch.Tensor) -> torch.Tensor:
         learns = self._learns[rows]
         fitting = (self._misses(rows) * learns).sum(dim=0) / learns.sum(dim=0).clamp_min(1)
-        return (fitting + self._recipe.l2 / (2 * self._count) * self._weight.square().sum(dim=0)).sum()
+        return (fitting + self._recipe.l2 / (2 * self._count) * self._weight.square().sum(dim=1)).sum()
 
     def _watched_misses(self) -> torch.Tensor:
         """The mean miss of each fold's head on the watched crops that are not of its fold, (k,)."""
@@ -173,21 +180,41 @@ class Columns:
         """One minus the overlap of each head's proposal with the person's box, (b, k + 1)."""
         proposed, truth = self._propose(rows), self._boxes[rows][:, None]
         sides = torch.minimum(proposed[..., 2:], truth[..., 2:]) - torch.maximum(proposed[..., :2], truth[..., :2])
-        common = sides.clamp_min(0).prod(dim=-1)
-        areas = [(boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) for boxes in (proposed, truth)]
-        return 1 - common / (areas[0] + areas[1] - common)
+        common = sides[..., 0].clamp_min(0) * sides[..., 1].clamp_min(0)
+        return 1 - common / (_areas(proposed) + _areas(truth) - common)
 
     def _propose(self, rows: torch.Tensor) -> torch.Tensor:
         """What `crop_head.read_out` does, for all heads and with gradients: boxes (b, k + 1, 4)."""
         cells = torch.from_numpy(self._known.grids[rows.numpy()]).float()
         width = cells.shape[3]
-        logits = cells @ self._weight[:width] + self._beside[rows] @ self._weight[width:] + self._bias
+        logits = linear(cells, self._weight[:, :width], self._bias) + linear(
+            self._beside[rows], self._weight[:, width:]
+        )
         chances = torch.sigmoid(logits).permute(0, 3, 1, 2)
+        at_once = max(1, READ_AT_ONCE // (chances.shape[1] * self._areas.numel()))
+        return torch.cat([self._read_out(part) for part in chances.split(at_once)])
+
+    def _read_out(self, chances: torch.Tensor) -> torch.Tensor:
         inside = self._inside @ chances @ self._inside.T
         overlaps = inside / (self._areas + chances.sum(dim=(2, 3))[..., None, None] - inside)
         belief = torch.softmax(SHARPNESS * overlaps.flatten(2), dim=-1).view_as(overlaps)
         across, down = belief.sum(dim=2) @ self._edges, belief.sum(dim=3) @ self._edges
         return torch.stack([across[..., 0], down[..., 0], across[..., 1], down[..., 1]], dim=-1)
+
+
+def _areas(boxes: torch.Tensor) -> torch.Tensor:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def best_epoch(misses: Sequence[float]) -> tuple[int, bool]:
+    """Which epoch (from 0) early stopping keeps, after these, and whether it would go on."""
+    best = 0
+    for epoch, miss in enumerate(misses):
+        if miss < misses[best]:
+            best = epoch
+        if epoch - best >= PATIENCE:
+            return best, False
+    return best, True
 
 
 def fit_confidence(signs: np.ndarray, overlaps: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """What stands out in a picture before anything is known of it: the spectral residual (Hou and Zhang 2007).
 
-What is common to all pictures lies in the smooth part of a picture's log spectrum; what remains when that is taken away,
-turned back into a picture, is what stands out in this one. Pictures are looked at small, since what stands out at 64 px
-are things and not their texture.
+What is common to all pictures lies in the smooth part of a picture's log spectrum; what remains when that is taken
+away, turned back into a picture, is what stands out in this one. Pictures are looked at small, since what stands out at
+64 px are things and not their texture.
 """
 
 import numpy as np
