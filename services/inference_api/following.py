@@ -80,29 +80,38 @@ class Follower:
         else:
             encoder = _load(chosen)
         with stores.db.read() as tx:
-            live = {row["project_id"]: row["id"] for row in registry.live_releases(tx) if row["head"] == CLASSIFIER}
-        former = now.projects if now and now.chosen.digest == chosen.digest else {}
+            live = {(row["project_id"], row["head"]): row["id"] for row in registry.live_releases(tx)}
+        known = now.projects if now and now.chosen.digest == chosen.digest else {}
         served, problems = {}, {}
         for project in projects.all_projects(stores):
-            try:
-                served[project.id] = self._serve(project, live.get(project.id), former.get(project.id), encoder, chosen)
-            except Exception as error:
-                # A release that cannot be used never serves: who answered until now goes on, over a restart too.
-                problems[project.id] = str(error)
-                if not now or now.problems.get(project.id) != str(error):
-                    get_logger().error("release not served", project=project.id, reason=str(error))
-                served[project.id] = former.get(project.id) or self._served_last(project, encoder, chosen)
+            heads = served[project.id] = {}
+            for head in project.heads:
+                former = known.get(project.id, {}).get(head)
+                try:
+                    heads[head] = self._serve(project, head, live.get((project.id, head)), former, encoder, chosen)
+                except Exception as error:
+                    # A release that cannot be used never serves: who answered until now goes on, over a restart too.
+                    problems[project.id, head] = str(error)
+                    if not now or now.problems.get((project.id, head)) != str(error):
+                        get_logger().error("release not served", project=project.id, head=head, reason=str(error))
+                    heads[head] = former or self._served_last(project, head, encoder, chosen)
         if now is None or (now.chosen, now.projects, now.problems) != (chosen, served, problems):
             self._serving.current = self._unsaved = Snapshot(encoder, chosen, served, problems)
-            get_logger().info("serving", releases={id_: s.release for id_, s in served.items()}, encoder=chosen.name)
+            get_logger().info("serving", releases=_named(self._unsaved), encoder=chosen.name)
         if self._unsaved:
             self._last.remember(self._unsaved)  # a full disk is said, and tried again at the next look
             self._unsaved = None
 
     def _serve(
-        self, project: Project, release: str | None, former: Served | None, encoder: Encoder, chosen: ChosenEncoder
+        self,
+        project: Project,
+        head: str,
+        release: str | None,
+        former: Served | None,
+        encoder: Encoder,
+        chosen: ChosenEncoder,
     ) -> Served:
-        if release is None and encoder.knows_words:
+        if release is None and head == CLASSIFIER and encoder.knows_words:
             name = zero_shot.release_name(encoder)
             if former and former.release == name and former.project == project:
                 return former
@@ -111,21 +120,23 @@ class Follower:
             return Served(project)
         if former and former.release == release:
             return former if former.project == project else replace(former, project=project)
-        ready = self._read(project, release, encoder, chosen)
+        ready = self._read(project, head, release, encoder, chosen)
         return Served(project, release, ready.classes, ready.head)
 
-    def _read(self, project: Project, release: str, encoder: Encoder, chosen: ChosenEncoder) -> artefact.Artefact:
+    def _read(
+        self, project: Project, head: str, release: str, encoder: Encoder, chosen: ChosenEncoder
+    ) -> artefact.Artefact:
         """A checked release, from disk or S3. Raises BadArtefact or StoreAway."""
 
         def check(files: dict[str, bytes]) -> artefact.Artefact:
-            return artefact.unpack(files, project, CLASSIFIER, release, chosen.digest, encoder.dimension)
+            return artefact.unpack(files, project, head, release, chosen.digest, encoder.inputs[head])
 
         def fetch(name: str) -> bytes:
             if self._stores is None:
                 raise StoreAway
-            return self._stores.objects.get(f"{artefact.place(project.id, CLASSIFIER, release)}/{name}")
+            return self._stores.objects.get(f"{artefact.place(project.id, head, release)}/{name}")
 
-        return self._last.read_release(project.id, release, check, fetch)
+        return self._last.read_release(project.id, head, release, check, fetch)
 
     def _choose(self, stores: Stores) -> tuple[Encoder, ChosenEncoder]:
         """The first start of an installation: choose its encoder and record it."""
@@ -139,15 +150,15 @@ class Follower:
         get_logger().info("encoder chosen", encoder=chosen.name, reason=reason)
         return encoder, chosen
 
-    def _served_last(self, project: Project, encoder: Encoder, chosen: ChosenEncoder) -> Served:
-        """The release that last answered for a project, if it still can; else nobody."""
-        release, last = self._last.release_of(project.id), self._last.encoder
+    def _served_last(self, project: Project, head: str, encoder: Encoder, chosen: ChosenEncoder) -> Served:
+        """The release that last answered for a head, if it still can; else nobody."""
+        release, last = self._last.release_of(project.id, head), self._last.encoder
         if not last or last.digest != chosen.digest or not release:
             return Served(project)
         try:
-            return self._serve(project, None if zero_shot.is_release(release) else release, None, encoder, chosen)
+            return self._serve(project, head, None if zero_shot.is_release(release) else release, None, encoder, chosen)
         except Exception as error:
-            get_logger().error("last known release not served", project=project.id, reason=str(error))
+            get_logger().error("last known release not served", project=project.id, head=head, reason=str(error))
             return Served(project)
 
     def _fall_back(self) -> None:
@@ -157,12 +168,20 @@ class Follower:
             if chosen is None:
                 return
             encoder = _load(chosen)
-            served = {project.id: self._served_last(project, encoder, chosen) for project in self._last.projects()}
+            served = {
+                project.id: {head: self._served_last(project, head, encoder, chosen) for head in project.heads}
+                for project in self._last.projects()
+            }
         except Exception as error:
             get_logger().error("last known releases not served", reason=str(error))
             return
         self._serving.current = Snapshot(encoder, chosen, served)
-        get_logger().warning("serving the last known releases", releases={i: s.release for i, s in served.items()})
+        get_logger().warning("serving the last known releases", releases=_named(self._serving.current))
+
+
+def _named(snapshot: Snapshot) -> dict[str, str | None]:
+    """For the log."""
+    return {f"{id_}/{head}": release for (id_, head), release in snapshot.releases.items()}
 
 
 def _load(chosen: ChosenEncoder) -> Encoder:

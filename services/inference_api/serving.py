@@ -5,6 +5,7 @@ All of it is one immutable snapshot that is swapped whole, so that no request se
 
 import base64
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,19 +14,25 @@ import numpy as np
 from closedloop.errors import EncoderUnavailable, UnknownProject
 from closedloop.image import decode
 from closedloop.installations import ASKED_FOR, ChosenEncoder
+from closedloop.models import saliency
+from closedloop.models.artefact import Head
+from closedloop.models.crop_head import Cropper
 from closedloop.models.encoder import Encoder
-from closedloop.models.heads import Classifier
-from closedloop.project import CLASSIFIER, Project
+from closedloop.models.heads import Classifier, Ranker
+from closedloop.project import CLASSIFICATION, CLASSIFIER, CROPPER, RANKER, SELECTION, Project
+from inference_api.decoding import each_decoded
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # what there is to keep of a picture while no release can say
 
 
 @dataclass(frozen=True)
 class Served:
-    """Who answers for a project: a release, the encoder's words, or nobody (`head` None)."""
+    """Who answers for one head of a project: a release, the encoder's words, or nobody (`head` None)."""
 
     project: Project
     release: str | None = None
-    classes: tuple[str, ...] = ()
-    head: Classifier | None = None
+    classes: tuple[str, ...] = ()  # of a classifier
+    head: Head | None = None
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,21 @@ class Snapshot:
 
     encoder: Encoder
     chosen: ChosenEncoder
-    projects: dict[str, Served]
-    problems: dict[str, str] = field(default_factory=dict)  # by project: why its live release is not served
+    projects: dict[str, dict[str, Served]]  # by project and head
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)  # why a head's live release is not served
+
+    def of(self, project_id: str, kind: str, head: str) -> Served:
+        """Who answers for a head; raises UnknownProject, or WrongKind unless the project is of this kind."""
+        heads = self.projects.get(project_id)
+        if heads is None:
+            raise UnknownProject(project=project_id[:40])
+        next(iter(heads.values())).project.check_kind(kind)
+        return heads[head]
+
+    @property
+    def releases(self) -> dict[tuple[str, str], str | None]:
+        """The release that answers for each project and head."""
+        return {(id_, head): one.release for id_, heads in self.projects.items() for head, one in heads.items()}
 
 
 class Serving:
@@ -45,7 +65,7 @@ class Serving:
         self.setting = setting  # CLOSEDLOOP_ENCODER
         self.current: Snapshot | None = None
         self.away: str | None = None  # why the records cannot be read
-        self._embedding = threading.Lock()
+        self._seeing = threading.Lock()  # one picture at a time: torch uses every core for each
 
     def snapshot(self) -> Snapshot:
         """What is served now; raises EncoderUnavailable while nothing is loaded yet."""
@@ -56,22 +76,22 @@ class Serving:
     def embed(self, data: bytes) -> tuple[np.ndarray, Snapshot]:
         """The vector (d,) of a picture and the snapshot whose encoder made it. Raises the errors of `decode`."""
         now = self.snapshot()
-        picture = decode(data, now.encoder.size)
-        with self._embedding:  # one at a time: torch uses every core for each
-            return now.encoder.embed([picture])[0], now
+        return self._vector(now, data), now
 
     def predict(self, project_id: str, data: bytes) -> dict[str, Any]:
-        """The answer about a picture: label, confidence, probabilities, release, encoder, vector (base64)."""
-        if project_id not in self.snapshot().projects:
-            raise UnknownProject(project=project_id[:40])
-        vector, now = self.embed(data)
-        served = now.projects[project_id]
-        if served.head is None:
-            classes = served.project.classes
-            label, probabilities = None, np.full(len(classes), 1 / len(classes))
-        else:
+        """The answer about a picture: label, confidence, probabilities, release, encoder, vector (base64).
+
+        Raises UnknownProject, WrongKind and the errors of `decode`.
+        """
+        now = self.snapshot()
+        served = now.of(project_id, CLASSIFICATION, CLASSIFIER)
+        vector = self._vector(now, data)
+        if isinstance(served.head, Classifier):
             classes, probabilities = served.classes, served.head.probabilities(vector[None])[0]
             label = classes[int(probabilities.argmax())]
+        else:
+            classes = served.project.classes
+            label, probabilities = None, np.full(len(classes), 1 / len(classes))
         return {
             "ok": True,
             "project": project_id,
@@ -81,6 +101,55 @@ class Serving:
             "release": served.release,
             "encoder": now.chosen.digest,
             "vector": base64.b64encode(vector.astype("<f4").tobytes()).decode(),
+        }
+
+    def rank(self, project_id: str, pictures: Sequence[bytes]) -> dict[str, Any]:
+        """Which picture of a set is the best: scores in their order, best, confidence, release, encoder.
+
+        A picture's score depends on no other one. Raises UnknownProject, WrongKind, or PictureOfSet with the fault.
+        """
+        now = self.snapshot()
+        served = now.of(project_id, SELECTION, RANKER)
+        ranker = served.head if isinstance(served.head, Ranker) else None
+        looks = []
+        for image in each_decoded(pictures, now.encoder.size):  # with nobody to rank them, broken ones are said too
+            if ranker:
+                with self._seeing:
+                    looks.append(np.concatenate(now.encoder.embed_with_texture([image]), axis=1))
+        scores, chances = np.zeros(len(pictures)), np.full(len(pictures), 1 / len(pictures))
+        if ranker:
+            inputs = np.concatenate(looks)
+            scores, chances = ranker.scores(inputs), ranker.chances(inputs)
+        return {
+            "ok": True,
+            "scores": [float(score) for score in scores],
+            "best": int(chances.argmax()) if ranker else None,
+            "confidence": float(chances.max()),
+            "release": served.release,
+            "encoder": now.chosen.digest,
+        }
+
+    def crop(self, project_id: str, data: bytes) -> dict[str, Any]:
+        """Which part of a picture to keep: box, confidence, release, encoder; nobody knows: all of it, and null.
+
+        Raises UnknownProject, WrongKind and the errors of `decode`.
+        """
+        now = self.snapshot()
+        served = now.of(project_id, SELECTION, CROPPER)
+        image = decode(data, now.encoder.grid_size)
+        edges, confidence = WHOLE, None
+        if isinstance(served.head, Cropper):
+            with self._seeing:
+                grids = now.encoder.grid([image])
+            salient = saliency.saliency(image, now.encoder.grid_side)[None]
+            boxes, expected = served.head.propose(grids, np.array([image.width / image.height]), salient)
+            edges, confidence = boxes[0], float(expected[0])
+        return {
+            "ok": True,
+            "box": {name: float(edge) for name, edge in zip(("x1", "y1", "x2", "y2"), edges, strict=True)},
+            "confidence": confidence,
+            "release": served.release,
+            "encoder": now.chosen.digest,
         }
 
     def describe(self) -> dict[str, Any]:
@@ -97,11 +166,17 @@ class Serving:
         releases = [
             {
                 "project": id_,
-                "head": CLASSIFIER,
+                "head": head,
                 "release": served.release,
                 "classes": list(served.classes or served.project.classes),
-                "problem": now.problems.get(id_),
+                "problem": now.problems.get((id_, head)),
             }
-            for id_, served in now.projects.items()
+            for id_, heads in now.projects.items()
+            for head, served in heads.items()
         ]
         return {"ok": True, "encoder": now.chosen.as_json(), "notices": notices, "releases": releases}
+
+    def _vector(self, now: Snapshot, data: bytes) -> np.ndarray:
+        picture = decode(data, now.encoder.size)
+        with self._seeing:
+            return now.encoder.embed([picture])[0]

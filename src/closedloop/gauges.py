@@ -21,6 +21,7 @@ from closedloop.storage import Stores, asking, pictures, registry
 from closedloop.votes import USABLE
 
 OUTBOX_KINDS = ("predict", "suggest", "propose", "deliver", "tidy")
+RELEASE = ("project", "head", "release")
 T = TypeVar("T")
 
 
@@ -39,14 +40,14 @@ class Ready(Collector):
 
 
 class Releases(Collector):
-    """An info gauge, 1 for each (project, release); that of a former release is gone at the next look."""
+    """An info gauge, 1 for each (project, head, release); that of a former release is gone at the next look."""
 
-    def __init__(self, name: str, text: str, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
+    def __init__(self, name: str, text: str, read: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
         self._name, self._text, self._read = name, text, read
 
     def collect(self) -> Iterator[Metric]:
         """Read which they are."""
-        info = GaugeMetricFamily(self._name, self._text, labels=["project", "release"])
+        info = GaugeMetricFamily(self._name, self._text, labels=RELEASE)
         for labels in _or_nothing(self._read, ()):
             info.add_metric(labels, 1)
         yield info
@@ -138,7 +139,7 @@ def _families() -> dict[str, GaugeMetricFamily]:
             ("closedloop_pictures_pending_oldest_seconds", "Age of the oldest of them.", ["project"]),
             ("closedloop_outbox_waiting", "Outbox entries not done yet.", ["kind"]),
             ("closedloop_outbox_oldest_seconds", "Age of the oldest of them.", ["kind"]),
-            ("closedloop_live_release_info", "1 for each live release.", ["project", "head", "release"]),
+            ("closedloop_live_release_info", "1 for each live release.", RELEASE),
         )
     }
 
