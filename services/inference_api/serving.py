@@ -20,7 +20,7 @@ from closedloop.models.crop_head import Cropper
 from closedloop.models.encoder import Encoder
 from closedloop.models.heads import Classifier, Ranker
 from closedloop.project import CLASSIFICATION, CLASSIFIER, CROPPER, RANKER, SELECTION, Project
-from inference_api.decoding import each_decoded
+from inference_api.decoding import in_batches
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # what there is to keep of a picture while no release can say
 
@@ -65,7 +65,7 @@ class Serving:
         self.setting = setting  # CLOSEDLOOP_ENCODER
         self.current: Snapshot | None = None
         self.away: str | None = None  # why the records cannot be read
-        self._seeing = threading.Lock()  # one picture at a time: torch uses every core for each
+        self._seeing = threading.Lock()  # one pass at a time: torch uses every core for each
 
     def snapshot(self) -> Snapshot:
         """What is served now; raises EncoderUnavailable while nothing is loaded yet."""
@@ -106,16 +106,16 @@ class Serving:
     def rank(self, project_id: str, pictures: Sequence[bytes]) -> dict[str, Any]:
         """Which picture of a set is the best: scores in their order, best, confidence, release, encoder.
 
-        A picture's score depends on no other one. Raises UnknownProject, WrongKind, or PictureOfSet with the fault.
+        Raises UnknownProject, WrongKind, or PictureOfSet with the fault.
         """
         now = self.snapshot()
         served = now.of(project_id, SELECTION, RANKER)
         ranker = served.head if isinstance(served.head, Ranker) else None
         looks = []
-        for image in each_decoded(pictures, now.encoder.size):  # with nobody to rank them, broken ones are said too
+        for batch in in_batches(pictures, now.encoder.size):  # with nobody to rank them, broken ones are said too
             if ranker:
                 with self._seeing:
-                    looks.append(np.concatenate(now.encoder.embed_with_texture([image]), axis=1))
+                    looks.append(np.concatenate(now.encoder.embed_with_texture(batch), axis=1))
         scores, chances = np.zeros(len(pictures)), np.full(len(pictures), 1 / len(pictures))
         if ranker:
             inputs = np.concatenate(looks)
