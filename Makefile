@@ -72,10 +72,12 @@ upgrade: ## Build the images of this checkout, migrate, and start them.
 env-example: install ## Write .env.example anew from the settings.
 	$(BIN)/python -c "from closedloop.settings import env_example; print(env_example(), end='')" >.env.example
 
-bench: install ## Measure the gate's errors and the pages at 100,000 pictures; and accuracy: make bench FOLDER=path (one sub-folder per class).
+bench: install ## Measure the gate's errors, the heads at full size, the pages at 100,000 pictures. FOLDER=path (one sub-folder per class): accuracy; DATA=path: quality on real answers.
 	@$(BIN)/python -m bench.gate --into docs/gate.md
+	@$(BIN)/python -m bench.heads
 	@$(BIN)/python -m bench.pages
-	@if [ -n "$(FOLDER)" ]; then exec $(BIN)/python -m bench.accuracy "$(FOLDER)"; fi
+	@if [ -n "$(FOLDER)" ]; then $(BIN)/python -m bench.accuracy "$(FOLDER)"; fi
+	@if [ -n "$(DATA)" ]; then $(BIN)/python -m bench.quality "$(DATA)"; fi
 
 shots: install ## Make the pictures of README and docs again, from a demo of its own (Chromium wanted).
 	@exec $(BIN)/python -m demo.shots

@@ -29,6 +29,7 @@ from flask_app.dashboard import TABLES
 from pydantic import SecretStr
 
 from bench import crowd
+from bench.machine import processor
 from closedloop import first_start, survey
 from closedloop.queues import LOW_CONFIDENCE, RANDOM_SAMPLE
 from closedloop.settings import Settings
@@ -82,7 +83,7 @@ def main() -> None:
         for one in (small, large):
             one.stores.db.close()
     body = {
-        "machine": {"processor": _processor(), "python": platform.python_version(), "database": server},
+        "machine": {"processor": processor(), "python": platform.python_version(), "database": server},
         "rounds": given.rounds,
         "requests": given.requests,
         "pictures": [SMALL, LARGE],
@@ -95,7 +96,7 @@ def main() -> None:
     out.write_text(json.dumps(body, indent=2) + "\n")
     worst = max(timed, key=lambda one: one.ratio)
     print(f"a survey takes {small.surveyed:.2f} s of {SMALL:,} and {large.surveyed:.2f} s of {LARGE:,} pictures")
-    print(f"worst: {worst.page}, {worst.ratio:.2f} times as long ({server}, {_processor()})")
+    print(f"worst: {worst.page}, {worst.ratio:.2f} times as long ({server}, {processor()})")
 
 
 @contextlib.contextmanager
@@ -260,14 +261,6 @@ def _ask(site: Site, address: str) -> tuple[float, bytes]:
 def _tiles(site: Site, page: str) -> int:
     """Pictures on a page, the most of five variants; it is warm afterwards."""
     return max(_ask(site, address)[1].count(b'class="card tile"') for address in (site.addresses[page] * 5)[:5])
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

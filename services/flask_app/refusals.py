@@ -20,6 +20,7 @@ _CODES = {413: "too_large", 500: "error"}
 class _Parser(waitress.parser.HTTPRequestParser):
     """Hears a body that is too large to its end: a browser that is still sending never sees why it was refused."""
 
+    path: str  # known once its head is read
     _unheard = 0
 
     def received(self, data: bytes) -> int:

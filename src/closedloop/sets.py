@@ -273,6 +273,8 @@ def record(
     rows.add_suggestion(tx, row)
     if best is not None and proposed is not None:
         crops.keep_proposal(tx, project_id, best, proposed, now)
+    elif best is not None:  # the answer about the crop did not come, or nobody gives one
+        asking.promise(tx, "propose", f"{project_id}/{best}", now)
 
 
 def suggest(stores: Stores, inference: Inference, id_: str, now: dt.datetime) -> None:

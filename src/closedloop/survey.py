@@ -11,9 +11,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from closedloop import production
+from closedloop import crops, production, selections
 from closedloop.production import Cell, Record
-from closedloop.project import Project
+from closedloop.project import SELECTION, Project
 from closedloop.storage import Stores, surveys
 from closedloop.votes import USABLE
 
@@ -56,7 +56,8 @@ def count(stores: Stores, project: Project, now: dt.datetime) -> dict[str, Any]:
     `answers`, `pictures`, or None. `releases`, `classes` (by the model's answer) and `weeks` (by their Monday) are
     lists of such standings, each with its `release`, `label` or `week`. `days` has, of the last 60 days (UTC), new
     `pictures`, `flags` and `relabels` said, `answers` given, and those of them `flagged` at any time since. `queues`
-    has `waiting, answered, median_age` (s), and `pictures`, `settled` are numbers.
+    has `waiting, answered, median_age` (s), and `pictures`, `settled` are numbers. Of a selection, `sets`,
+    `waiting_sets` (for a suggestion), `picked` and `cropped` (settled) are numbers, too.
     """
     record = production.record(stores, project, BEGINNING)
     since = (now - RECENT).date()
@@ -67,6 +68,7 @@ def count(stores: Stores, project: Project, now: dt.datetime) -> dict[str, Any]:
         answered = surveys.answered(tx, project.id, USABLE)
     return {
         **totals,
+        **_sets(stores, project),
         "all": asdict(record.standing()),
         "recent": asdict(record.standing(lambda cell: cell.day >= since)),
         "releases": _by(record, "release", lambda cell: cell.release),
@@ -83,6 +85,15 @@ def count(stores: Stores, project: Project, now: dt.datetime) -> dict[str, Any]:
             for queue in project.queues
         ],
     }
+
+
+def _sets(stores: Stores, project: Project) -> dict[str, int]:
+    if project.kind != SELECTION:
+        return {}
+    with stores.db.read() as tx:
+        counts = surveys.sets(tx, project.id)
+    picked, cropped = selections.settled_items(stores, project), crops.settled_items(stores, project)
+    return {**counts, "picked": len(picked), "cropped": len(cropped)}
 
 
 def _by(record: Record, name: str, key: Callable[[Cell], Key]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The page of a selection: a set is chosen in every way there is, sent, answered, and taken back."""
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,11 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Locator, Page, expect
 
 from closedloop import project as projects
-from closedloop import sets
+from closedloop import sets, survey
 from closedloop.storage import tables
 from closedloop.storage.tables import suggestions
 from tests import choosing
-from tests.browser.looking import wide_alone
+from tests.browser.looking import sign_in, wide_alone, width_and_window
 from tests.choosing import Site
 
 STANDARDS = {
@@ -149,7 +150,7 @@ def test_the_best_is_marked_and_the_crop_lies_over_the_picture(page, files):
     expect(item.locator(".member")).to_have_count(4)
     expect(item.locator(".member.best")).to_have_count(1)
     expect(item.locator(".member.best")).to_contain_text("Best")
-    expect(item.get_by_text("Probability that a person chooses it: 71 %.")).to_be_visible()
+    expect(item.get_by_text("71 % sure that a person chooses it.")).to_be_visible()
     expect(item.get_by_text(re.compile("expected overlap with what a person keeps: 64 %"))).to_be_visible()
     expect(chosen(page)).to_have_count(0)
     stage = item.locator(".stage img")
@@ -336,6 +337,28 @@ def test_axe_finds_nothing_in_any_state(page, site, files, tmp_path):
     page.get_by_role("button", name="Which is best?").click()
     expect(items(page).first.get_by_role("alert")).to_be_visible()
     page.locator("details").evaluate_all("(all) => all.forEach((one) => one.open = true)")
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_on_the_pages_of_members(open_page, site, files, colours):
+    page = open_page("/sign-in", color_scheme=colours)
+    sign_in(page, choosing.OWNER, choosing.OWNER_PASSWORD)
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    page.goto("/p/covers/")
+    image_id = send(page, files).locator(".member.best a").get_attribute("href").split("/")[4]
+    survey.take(site.stores, projects.get(site.stores, "covers"), dt.datetime.now(dt.UTC))
+    for path in ("", "dashboard", "images", f"images/{image_id}", "settings"):
+        page.goto(f"/p/covers/{path}")
+        page.locator("details").evaluate_all("(all) => all.forEach((one) => one.open = true)")
+        page.evaluate(AXE_SCRIPT)
+        assert violations(page) == [], path
+        width, window = width_and_window(page)
+        assert width <= window, path
+    page.goto("/projects/new?kind=selection")
+    page.get_by_role("button", name="Make the project").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.evaluate(AXE_SCRIPT)
     assert violations(page) == []
 
 

@@ -152,7 +152,7 @@ def test_the_best_is_marked_by_words_and_its_crop_is_drawn(
     answer = visitor.get("/p/covers/")
     page, number = told(answer), sent["image_ids"].index(sent["best"]) + 1
     assert f"Picture {number} is the best." in page
-    assert "Probability that a person chooses it: 71 %." in page
+    assert "71 % sure that a person chooses it." in page
     assert f"Picture {number} Best" in page
     assert {f"place {n}" for n in (2, 3)} <= set(re.findall(r"place \d", page))
     assert "expected overlap with what a person keeps: 64 %" in page

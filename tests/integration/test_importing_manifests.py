@@ -125,6 +125,7 @@ def test_a_session_names_no_set_of_two_projects(shelved: Stores, tmp_path: Path,
         ("s", "1", "mojo2/a.png", "mojo2/b.png", "2025-01-02T00:00:00Z"),
         ("t", "1", "mojo2/a.png", "mojo2/b.png", "2025-01-02T00:00:00Z"),
         ("t", "2", "mojo2/a.png", "mojo1/b.png", "2025-01-02T00:00:00Z"),
+        ("s", "1", "mojo1/a.png", "mojo1/b.png", "2025-01-02T00:00:00Z"),
     ]
     reading = manifests.read(shelved, tmp_path / "m")
     manifests.keep(shelved, reading, START)
@@ -134,7 +135,7 @@ def test_a_session_names_no_set_of_two_projects(shelved: Stores, tmp_path: Path,
         'line 5: The set "2" has pictures of "mojo2" and of "mojo1". A set has pictures of one project only.',
     ]
     assert {name: dict(counts) for name, counts in done.of_project.items()} == {
-        "mojo1": {"added": 1},
+        "mojo1": {"added": 1, "known": 1},
         "mojo2": {"added": 1},
     }
 
@@ -144,17 +145,30 @@ def test_a_session_names_no_set_of_two_projects(shelved: Stores, tmp_path: Path,
 FOLDERS = ["mojo1", "mojo10", "Mojo", "unknown", "mojo", "ten"]
 FILES = ["a.png", "aa.png", "A.png", "gone.png"]
 NAMES = st.builds("{}/{}".format, st.sampled_from(FOLDERS), st.sampled_from(FILES))
-TIMES = st.integers(-1, 9)
-ROWS = st.lists(
-    st.tuples(st.sampled_from("st"), st.sampled_from("12"), NAMES, st.lists(NAMES, max_size=3), TIMES), max_size=8
+TIMES = st.integers(0, 6)
+SESSION = (st.sampled_from("st"), st.sampled_from("12"))
+MIXED = st.tuples(*SESSION, NAMES, st.lists(NAMES, max_size=3), TIMES)
+WHOLE = st.builds(  # of one folder, its pictures all different
+    lambda session, name, folder, files, at: (
+        session,
+        name,
+        f"{folder}/{files[0]}",
+        [f"{folder}/{n}" for n in files[1:]],
+        at,
+    ),
+    *SESSION,
+    st.sampled_from(FOLDERS),
+    st.lists(st.sampled_from(FILES[:-1]), min_size=2, max_size=3, unique=True),
+    TIMES,
 )
+ROWS = st.lists(st.one_of(MIXED, WHOLE), max_size=8)
 CROPS = st.lists(
     st.tuples(NAMES, st.sampled_from([(0, 0, 1, 1), (0.1, 0, 0.5, 1), (0.5, 0, 0.1, 1), (0, 0, 300, 200)]), TIMES),
     max_size=8,
 )
 DESCRIBED = st.dictionaries(
     st.sampled_from(["mojo1", "mojo10", "ten", "unknown"]),
-    st.tuples(st.sampled_from(FOLDERS), st.integers(0, 5), st.one_of(st.none(), st.integers(0, 5))),
+    st.tuples(st.sampled_from(FOLDERS), st.integers(0, 2), st.one_of(st.none(), st.integers(0, 5))),
     min_size=1,
     max_size=4,
 )
@@ -187,10 +201,13 @@ def fitting(described: dict[str, Any], name: str, at: int) -> set[str]:
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(described=DESCRIBED, picked=ROWS, cropped=CROPS)
+@given(described=DESCRIBED, picked=ROWS, cropped=CROPS, turned=st.booleans())
 def test_whatever_the_files_say_the_rules_hold(
-    shelved: Stores, world: World, described: dict[str, Any], picked: list[Any], cropped: list[Any]
+    shelved: Stores, world: World, described: dict[str, Any], picked: list[Any], cropped: list[Any], turned: bool
 ) -> None:
+    if turned:  # every set once more, and once more with another one picked
+        others = [(s, name, rest[0], [best, *rest[1:]], at) for s, name, best, rest, at in picked if rest]
+        picked = picked + picked + others
     empty(shelved.db)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

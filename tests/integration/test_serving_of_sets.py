@@ -82,7 +82,7 @@ def release(stores: Stores, scenes: Project, fitted: dict[str, Any], tower: enco
     """`release(head, spoil)`: one more release of a head goes live, its files as `spoil` leaves them."""
     count = 0
 
-    def make(head: str, spoil: Callable[[Files], Files] = plain, **card: Any) -> str:
+    def make(head: str, spoil: Callable[[Files], Files] = plain, card: dict[str, Any] | None = None) -> str:
         nonlocal count
         count += 1
         name = f"r{count:04d}-{head}"
@@ -95,7 +95,7 @@ def release(stores: Stores, scenes: Project, fitted: dict[str, Any], tower: enco
             "recipe": of.recipe.as_json(),
             "temperature": getattr(of, "temperature", 1.0),
         }
-        files = spoil(artefact.pack(artefact.weights_bytes(of.head), {**said, **card}))
+        files = spoil(artefact.pack(artefact.weights_bytes(of.head), {**said, **(card or {})}))
         for file, data in files.items():
             stores.objects.put(f"{artefact.place('scenes', head, name)}/{file}", data)
         made = {"project_id": "scenes", "head": head, "created_at": clock()}
@@ -264,14 +264,14 @@ def test_a_hostile_release_of_one_head_is_refused_and_both_go_on_answering(one, 
 
 @pytest.mark.parametrize("head", [RANKER, CROPPER])
 def test_a_release_for_another_encoder_is_refused(one, release, head) -> None:
-    release(head, encoder={"digest": "0" * 64})
+    release(head, card={"encoder": {"digest": "0" * 64}})
     wait_for(lambda: one.snapshot().problems, 20, "a problem")
     assert "another encoder" in one.snapshot().problems["scenes", head]
     assert (ranked_by(one), cropped_by(one)) == (None, None)
 
 
 def test_a_release_is_of_the_head_that_it_was_made_for(one, release) -> None:
-    release(CROPPER, head=RANKER)
+    release(CROPPER, card={"head": RANKER})
     wait_for(lambda: one.snapshot().problems, 20, "a problem")
     assert "of another release" in one.snapshot().problems["scenes", CROPPER]
 

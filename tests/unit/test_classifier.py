@@ -72,3 +72,48 @@ def test_confidence_is_fitted_on_the_fair_answers_where_there_are_enough():
     assert (
         for_fair.head.probabilities(vectors).max(axis=1).mean() > for_all.head.probabilities(vectors).max(axis=1).mean()
     )
+
+
+def test_answers_that_are_trusted_less_weigh_less():
+    vectors, labels = blobs(300, noise=0.5)
+    fresh, truth = blobs(2000, noise=0.5, seed=9)
+    wrong = np.random.default_rng(2).random(300) < 0.45
+    said = np.where(wrong, 2 - labels, labels)  # somebody takes class 0 for class 2, and the other way round
+
+    def right(trust: np.ndarray | None) -> float:
+        head = classifier.fit(vectors, said, np.arange(300), 3, trust=trust).head
+        return float((head.logits(fresh).argmax(axis=1) == truth).mean())
+
+    assert right(np.where(wrong, 0.01, 1.0)) > right(None) + 0.05
+    for bad in (0.0, 1.5, np.nan):
+        with pytest.raises(ValueError, match="trust"):
+            classifier.fit(vectors, labels, np.arange(300), 3, trust=np.full(300, bad))
+
+
+def test_balanced_classes_weigh_alike_whatever_was_answered_and_trusted():
+    labels, trust = np.repeat([0, 1, 2], [70, 20, 10]), np.tile([1.0, 0.5], 50)
+    plain, balanced = classifier.RECIPES[1], classifier.BALANCED[0]
+    weights = classifier.weights_of(balanced, labels, trust)
+    assert [float(weights[labels == c].sum()) for c in range(3)] == pytest.approx([100 / 3] * 3, rel=1e-5)
+    assert weights[0] == pytest.approx(2 * weights[1])
+    assert classifier.weights_of(plain, labels, np.ones(100)) == pytest.approx(np.ones(100))
+
+
+def test_balanced_recipes_are_tried_where_classes_differ_in_number():
+    vectors, labels = blobs(60)
+    even = np.concatenate([np.flatnonzero(labels == c)[:10] for c in range(3)])
+    tried = [
+        set(classifier.fit(vectors[rows], labels[rows], np.arange(len(rows)), 3).losses) for rows in (even, even[:-4])
+    ]
+    assert {name.endswith("balanced") for name in tried[0]} == {False}
+    assert {name.endswith("balanced") for name in tried[1]} == {False, True}
+
+
+def test_answers_that_do_not_judge_teach_and_say_nothing_of_confidence():
+    vectors, labels = blobs(300, noise=0.3)
+    judged = np.arange(300) < 200
+    labels[~judged] = np.random.default_rng(1).integers(0, 3, 100)  # nobody has looked at what these say
+    heads = [classifier.fit(vectors, labels, np.arange(300), 3, judged=which).head for which in (judged, None)]
+    fresh, truth = blobs(2000, noise=0.3, seed=9)
+    errors = [calibration.expected_calibration_error(head.probabilities(fresh), truth) for head in heads]
+    assert errors[0] < errors[1] - 0.05

@@ -1,7 +1,10 @@
 """Learning where people crop: what is there is found, what is not there is not claimed, and no fold knows its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +47,7 @@ def test_what_is_there_is_found_and_the_out_of_fold_overlap_is_that_on_pictures_
     # and the confidence is the overlap to expect: in the mean, and for the surer and the less sure half
     assert made.confidence.mean() == pytest.approx(out_of_fold, abs=0.01)
     for half in (sure > np.median(sure), sure <= np.median(sure)):
-        assert sure[half].mean() == pytest.approx(unseen[half].mean(), abs=0.05)
+        assert sure[half].mean() == pytest.approx(unseen[half].mean(), abs=0.08)  # of 120 crops, 0.03 off is usual
     assert {name: tensor.shape for name, tensor in made.head.tensors.items()} == shapes(WIDTH)
     assert all(tensor.dtype == np.float32 for tensor in made.head.tensors.values())
 
@@ -58,6 +61,19 @@ def test_where_nothing_is_to_be_seen_it_proposes_about_the_mean_box_and_does_not
     assert made.confidence.mean() == pytest.approx(reached, abs=0.02)
 
 
+def test_what_stands_out_beside_blind_cells_is_learnt_from_too():
+    known = crops(60, clearness=0)
+    middles = (np.arange(SIDE) + 0.5) / SIDE
+    across, down = (
+        (middles > known.boxes[:, axis, None]) & (middles < known.boxes[:, axis + 2, None]) for axis in (0, 1)
+    )
+    known.saliencies[:] = 0.5 * known.saliencies + 0.5 * (down[:, :, None] & across[:, None, :])
+    known.grids[:] = 0
+    made = fitted(known)
+    mean_box = cropper.baselines(known.boxes, made.folds)["mean box of the other folds"].mean()
+    assert iou(made.out_of_fold, known.boxes).mean() > mean_box + 0.15
+
+
 @pytest.mark.parametrize("n", [60, cropper.LEAST_TO_WATCH])
 def test_a_folds_head_knows_nothing_of_its_fold(n):
     known = crops(n)
@@ -67,6 +83,26 @@ def test_a_folds_head_knows_nothing_of_its_fold(n):
     other = fitted(known)
     assert other.out_of_fold[own].tobytes() == one.out_of_fold[own].tobytes()
     assert not np.array_equal(other.out_of_fold[~own], one.out_of_fold[~own])
+
+
+def test_watching_tells_a_fold_nothing_of_its_own_crops_and_the_final_head_learns_from_all():
+    n = cropper.LEAST_TO_WATCH
+    known, of_fold = crops(n), np.arange(n)[:, None] % 3 == np.arange(3)
+    watched, recipe = np.arange(n) % 8 == 0, replace(cropper.recipe_for(n), epochs=20)
+    heads = cropper.SideBySide(known, of_fold, watched, recipe)
+    learnt = heads.learn(torch.Generator().manual_seed(1), None)
+    assert 1 <= learnt.epochs < recipe.epochs
+    with torch.no_grad():
+        before = heads._watched_misses().numpy()
+        heads._boxes[np.flatnonzero(of_fold[:, 0])] = torch.tensor([0, 0, 0.2, 0.2])
+        after = heads._watched_misses().numpy()
+    assert (before != after).tolist() == [False, True, True]
+    unwatched = cropper.SideBySide(crops(n), of_fold, np.zeros(n, dtype=bool), replace(recipe, epochs=learnt.epochs))
+    unwatched.learn(torch.Generator().manual_seed(1), None)
+    final, same = (made.head(-1, np.zeros(3)).tensors["weight"] for made in (heads, unwatched))
+    assert final.tobytes() == same.tobytes()
+    fold, other = (made.head(0, np.zeros(3)).tensors["weight"] for made in (heads, unwatched))
+    assert not np.array_equal(fold, other)
 
 
 def test_near_identical_pictures_share_a_fold_and_two_groups_are_needed():
@@ -87,12 +123,12 @@ def test_the_same_crops_give_the_same_bytes_and_others_do_not():
 def test_what_is_learnt_with_is_what_answers():
     known = crops(30)
     of_fold = np.arange(30)[:, None] % 2 == np.arange(2)
-    columns = cropper.Columns(known, of_fold, np.zeros(30, dtype=bool), cropper.recipe_for(30))
-    columns.learn(cropper.torch.Generator().manual_seed(1), None)
-    while_learning = columns._propose(cropper.torch.arange(30)).detach().numpy()
-    for column in range(3):
-        answered, _ = columns.head(column, np.zeros(3)).believe(known.grids, known.aspects, known.saliencies)
-        np.testing.assert_allclose(while_learning[:, column], answered, atol=1e-4)
+    heads = cropper.SideBySide(known, of_fold, np.zeros(30, dtype=bool), cropper.recipe_for(30))
+    heads.learn(torch.Generator().manual_seed(1), None)
+    while_learning = heads._propose(torch.arange(30)).detach().numpy()
+    for row in range(3):
+        answered, _ = heads.head(row, np.zeros(3)).believe(known.grids, known.aspects, known.saliencies)
+        np.testing.assert_allclose(while_learning[:, row], answered, atol=1e-4)
 
 
 def test_confidence_is_fitted_on_the_fair_crops_where_there_are_enough():
@@ -103,6 +139,10 @@ def test_confidence_is_fitted_on_the_fair_crops_where_there_are_enough():
     fair_overlap = iou(for_fair.out_of_fold, known.boxes)[~hard].mean()
     assert for_fair.confidence[~hard].mean() == pytest.approx(fair_overlap, abs=0.02)
     assert for_all.confidence[~hard].mean() < fair_overlap - 0.05
+    fresh = crops(100, seed=7)
+    _, fair_sure = for_fair.head.propose(fresh.grids, fresh.aspects, fresh.saliencies)
+    _, all_sure = for_all.head.propose(fresh.grids, fresh.aspects, fresh.saliencies)
+    assert fair_sure.mean() > all_sure.mean() + 0.05
 
 
 @settings(deadline=None)

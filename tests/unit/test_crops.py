@@ -13,8 +13,8 @@ from closedloop.errors import UnusableBox
 from closedloop.votes import Vote
 
 T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-edge = st.floats(0, 1)
-boxes = st.tuples(edge, edge, edge, edge).filter(lambda e: e[2] - e[0] > 0.011 and e[3] - e[1] > 0.011)
+side = st.tuples(st.floats(0, 0.98), st.floats(0.011, 1)).map(lambda of: (of[0], min(1.0, of[0] + of[1])))
+boxes = st.tuples(side, side).map(lambda of: (of[0][0], of[1][0], of[0][1], of[1][1]))
 
 
 def vote(annotator: str, *edges: float, minute: int = 0) -> Vote:

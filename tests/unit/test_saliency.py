@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
-from closedloop.models.saliency import dominant, saliency
+from closedloop.models.saliency import SIZE, SPREAD, dominant, saliency
 
 
 def picture_with_a_spot(x: float, y: float, width: int = 320, height: int = 200) -> Image.Image:
@@ -27,6 +28,17 @@ def test_a_lone_thing_stands_out_where_it_lies(x, y, side):
     assert cells.min() >= 0
     assert cells.max() == 1
     assert dominant(cells) == pytest.approx((x, y), abs=0.13)  # a cell of 7, and half the blur
+
+
+def test_it_is_the_spectral_residual_as_published():
+    image = picture_with_a_spot(0.4, 0.7, SIZE, SIZE)
+    spectrum = np.fft.fft2(np.asarray(image.convert("L")) / 255)
+    strength = np.log(np.abs(spectrum))
+    residual = strength - ndimage.uniform_filter(strength, 3, mode="wrap")
+    stands_out = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
+    smooth = ndimage.gaussian_filter(stands_out, SPREAD * SIZE, mode="wrap", truncate=8)
+    cells = smooth.reshape(8, SIZE // 8, 8, SIZE // 8).mean(axis=(1, 3))
+    np.testing.assert_allclose(saliency(image, 8), cells / cells.max(), atol=1e-3)
 
 
 def test_nothing_stands_out_in_one_colour():

@@ -50,6 +50,7 @@ RECIPES = (
     Recipe("linear", l2=1 / 30),
     Recipe("mlp", l2=1 / 30, hidden=128),
 )
+BALANCED = tuple(replace(recipe, balanced=True) for recipe in RECIPES[1::2])
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def fit(
         classes,
     )
     counts = np.unique(labels, return_counts=True)[1]
-    balanced = [replace(recipe, balanced=True) for recipe in RECIPES] if counts.min() != counts.max() else []
+    balanced = BALANCED if counts.min() != counts.max() else ()
 
     def answer(recipe: Recipe, learnt: np.ndarray, held: np.ndarray) -> Answered:
         head, epochs = fit_one(recipe, known, learnt, seed)

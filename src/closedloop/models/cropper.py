@@ -1,7 +1,7 @@
 """Fitting a crop proposer: the loss is what counts, one minus the overlap (IoU) of the proposal with the person's box.
 
-The heads of all folds and the final one are columns of one matrix and learn side by side, so that the grids, which are
-the largest thing here, are read once for all of them. A fold's column learns nothing from the crops of its fold.
+The heads of all folds and the final one are rows of one matrix and learn side by side, so that the grids, which are the
+largest thing here, are read once for all of them. A fold's head learns nothing from the crops of its fold.
 """
 
 from collections.abc import Sequence
@@ -88,11 +88,11 @@ def fit(
     if count >= LEAST_TO_WATCH:
         watched[cross_fitting.hold_back(groups, np.arange(count), seed)[1]] = True
     with one_thread():
-        columns = Columns(known, of_fold, watched, recipe_for(count))
-        recipe = columns.learn(torch.Generator().manual_seed(seed), progress)
+        heads = SideBySide(known, of_fold, watched, recipe_for(count))
+        recipe = heads.learn(torch.Generator().manual_seed(seed), progress)
     proposed, signs = np.empty((count, 4)), np.empty((count, SIGNS))
-    for column, own in enumerate(of_fold.T):
-        head = columns.head(column, np.zeros(1 + SIGNS))
+    for fold, own in enumerate(of_fold.T):
+        head = heads.head(fold, np.zeros(1 + SIGNS))
         for rows in np.array_split(np.flatnonzero(own), -(-own.sum() // SLICE)):
             proposed[rows], signs[rows] = head.believe(grids[rows], known.aspects[rows], known.saliencies[rows])
     overlaps = iou(proposed, known.boxes)
@@ -100,7 +100,7 @@ def fit(
     for own in of_fold.T:
         others = ~own & fair if (~own & fair).any() else ~own
         expected[own] = confidence(fit_confidence(signs[others], overlaps[others]), signs[own])
-    head = columns.head(-1, fit_confidence(signs[fair], overlaps[fair]))
+    head = heads.head(-1, fit_confidence(signs[fair], overlaps[fair]))
     return Fitted(head, recipe, proposed, expected, {recipe.kind: float(1 - overlaps.mean())}, folds)
 
 
@@ -110,7 +110,7 @@ def recipe_for(count: int) -> Recipe:
     return Recipe(batch=batch, epochs=max(LEAST_EPOCHS, -(-STEPS // -(-count // batch))))
 
 
-class Columns:
+class SideBySide:
     """Heads that learn side by side: one for each fold, without its crops and the watched ones, and the final one."""
 
     def __init__(self, known: Crops, of_fold: np.ndarray, watched: np.ndarray, recipe: Recipe) -> None:
@@ -130,13 +130,12 @@ class Columns:
         )
         width = known.grids.shape[3] + EXTRAS
         share = (_areas(self._boxes) @ self._learns / self._learns.sum(dim=0).clamp_min(1)).clamp(0.05, 0.95)
-        self._weight = torch.zeros(
-            self._folds + 1, width, requires_grad=True
-        )  # rows: backwards, columns cost ten times as much
+        # A head is a row: torch takes ten times as long to go back through heads.
+        self._weight = torch.zeros(self._folds + 1, width, requires_grad=True)
         self._bias = torch.logit(share).requires_grad_()  # they start knowing how large crops are, and no more
 
     def learn(self, generator: torch.Generator, progress: Progress | None) -> Recipe:
-        """Fit all; returns the recipe with the final head's epochs."""
+        """Fit all; returns the recipe with the final head's epochs (the folds' median, where they were watched)."""
         recipe, parameters = self._recipe, (self._weight, self._bias)
         schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate)
         if not len(self._watched):
@@ -157,13 +156,13 @@ class Columns:
         stops = [best_epoch(curve)[0] for curve in misses]
         stops.append(int(np.ceil(np.median(stops))))
         with torch.no_grad():
-            for column, stop in enumerate(stops):
-                self._weight[column], self._bias[column] = after[stop][0][column], after[stop][1][column]
+            for row, stop in enumerate(stops):
+                self._weight[row], self._bias[row] = after[stop][0][row], after[stop][1][row]
         return replace(recipe, epochs=stops[-1] + 1)
 
-    def head(self, column: int, numbers: np.ndarray) -> Cropper:
+    def head(self, row: int, numbers: np.ndarray) -> Cropper:
         """A fold's head, or the final one (-1), with the numbers of its confidence, (1 + SIGNS,)."""
-        weight, bias = self._weight.detach()[column].numpy(), self._bias.detach()[column].numpy().reshape(1)
+        weight, bias = self._weight.detach()[row].numpy(), self._bias.detach()[row].numpy().reshape(1)
         return Cropper({"weight": weight.copy(), "bias": bias.copy(), "confidence": numbers.astype(np.float32)})
 
     def _loss(self, rows: torch.Tensor) -> torch.Tensor:
@@ -187,9 +186,8 @@ class Columns:
         """What `crop_head.read_out` does, for all heads and with gradients: boxes (b, k + 1, 4)."""
         cells = torch.from_numpy(self._known.grids[rows.numpy()]).float()
         width = cells.shape[3]
-        logits = linear(cells, self._weight[:, :width], self._bias) + linear(
-            self._beside[rows], self._weight[:, width:]
-        )
+        logits = linear(cells, self._weight[:, :width], self._bias)
+        logits = logits + linear(self._beside[rows], self._weight[:, width:])
         chances = torch.sigmoid(logits).permute(0, 3, 1, 2)
         at_once = max(1, READ_AT_ONCE // (chances.shape[1] * self._areas.numel()))
         return torch.cat([self._read_out(part) for part in chances.split(at_once)])

@@ -18,9 +18,10 @@ from closedloop.models.fitting import SEED, Progress
 
 FOLDS = 5
 FEWER_FOLDS = 3  # where there are so many examples that two thirds teach nearly as much as four fifths
-MANY = 5000  # examples
+MANY = 3000  # examples
 R = TypeVar("R")  # a recipe
 HELD_BACK = 8  # one group in so many says when fitting must stop
+LEAST_TO_RACE = 30  # examples of the first fold: of fewer, the standard error itself is a guess
 CLEARLY = 3.0  # standard errors by which a recipe is worse than the best on the first fold, to be tried no further
 
 
@@ -132,13 +133,16 @@ def hold_back(groups: np.ndarray, rows: np.ndarray, seed: int = SEED) -> tuple[n
 
 def _still_in(losses: dict[R, np.ndarray], weights: np.ndarray) -> list[R]:
     """The recipes that are not clearly worse than the best one, in their order."""
+    count = weights.sum() ** 2 / np.square(weights).sum()  # examples that would say as much if all weighed alike (Kish)
+    if count < LEAST_TO_RACE:
+        return list(losses)
     best = min(losses.values(), key=lambda values: float(np.average(values, weights=weights)))
 
     def clearly_worse(values: np.ndarray) -> bool:
         apart = values - best
         mean = float(np.average(apart, weights=weights))
-        spread = math.sqrt(float(np.average(np.square(apart - mean), weights=weights)) / len(apart))
-        return mean > CLEARLY * spread and mean > 0 and len(apart) > 1
+        spread = math.sqrt(float(np.average(np.square(apart - mean), weights=weights)) / count)
+        return mean > CLEARLY * spread and mean > 0
 
     return [recipe for recipe, values in losses.items() if not clearly_worse(values)]
 

@@ -18,18 +18,20 @@ from closedloop.models.fitting import SEED, Progress, Schedule, converge, descen
 from closedloop.models.heads import RANKER_HIDDEN, Ranker, softmax
 
 STEPS = 60  # of L-BFGS
-SCHEDULE = Schedule(epochs=20, batch=64, rate=1e-3, patience=3)
+SCHEDULE = Schedule(epochs=30, batch=128, rate=1e-3, patience=2)
+LEAST_BATCH, LEAST_STEPS = 16, 32  # fewer sets a step where an epoch would otherwise have fewer steps
 UNWATCHED_EPOCHS = 8  # where there is nothing to hold back
 DROPOUT = 0.3
 
 
 @dataclass(frozen=True)
 class Picks:
-    """Sets of pictures with the chosen ones."""
+    """Sets of pictures with the chosen ones, of one project."""
 
     inputs: np.ndarray  # (p, d) float32, of each picture
     sets: Sequence[np.ndarray]  # n of them: the numbers of a set's pictures
     chosen: np.ndarray  # (n,) the place of the chosen one in its set
+    groups: np.ndarray | None = None  # (n,) of another project's: numbers of the own groups that its sets belong to
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,10 @@ class _Known:
     there: torch.Tensor  # (n, k) bool
     chosen: torch.Tensor  # (n,)
 
+    def seen(self, sets: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """The inputs of all pictures of some sets, one set after the other, (q, d)."""
+        return self.inputs[self.members[sets][self.there[sets]]]
+
 
 def fit(
     inputs: np.ndarray,
@@ -91,23 +97,27 @@ def fit(
     others: Sequence[Picks] = (),
     seed: int = SEED,
     progress: Progress | None = None,
+    offered: Sequence[Recipe] = RECIPES,
 ) -> Fitted:
     """Fit the best recipe on sets (see `Picks`) in `groups` (n,), none of which stands on both sides of a split.
 
     Where there are `others`, recipes that learn from their sets too are tried beside those that do not; which is
-    better is found on the own sets. The temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,)
-    bool alone where these are 50 or more.
+    better is found on the own sets, and those of the others that are of a held-out group are held out with it. The
+    temperature is fitted on out-of-fold scores, of the sets marked in `fair` (n,) bool alone where these are 50 or
+    more.
     Raises ValueError where there are fewer than two groups.
     """
     own, count = Picks(inputs, sets, chosen), len(sets)
     known = _together([own, *others])
     extra = np.arange(count, len(known.chosen))
+    theirs = np.concatenate([[], *(np.full(len(o.sets), -1) if o.groups is None else o.groups for o in others)])
     fair = calibration.enough(fair, count)
-    recipes = [*RECIPES, *(replace(recipe, shared=True) for recipe in RECIPES if len(extra))]
+    recipes = [*offered, *(replace(recipe, shared=True) for recipe in offered if len(extra))]
     truth = np.asarray(chosen, dtype=np.int64)
 
     def answer(recipe: Recipe, learnt: np.ndarray, held: np.ndarray) -> Answered:
-        head, epochs = fit_one(recipe, known, learnt, groups, extra, seed)
+        apart = extra[~np.isin(theirs, groups[held])]
+        head, epochs = fit_one(recipe, known, learnt, groups, apart, seed)
         return Answered(_scores(head, known, held), epochs)
 
     def judge(scores: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -149,16 +159,19 @@ def fit_one(
             weight.normal_(0, (2 / wide) ** 0.5, generator=generator)
         layers.append((weight.requires_grad_(), torch.zeros(narrow, requires_grad=recipe.kind == "mlp")))
 
+    # All examples are looked at in each step of a linear head, so they are gathered only once.
+    gathered = known.seen(of_learnt) if recipe.kind == "linear" else None
+
     def scores(sets: torch.Tensor, drop: bool) -> torch.Tensor:
         there = known.there[sets]
-        values = known.inputs[known.members[sets][there]]
+        values = known.seen(sets) if gathered is None else gathered
         for number, (weight, bias) in enumerate(layers):
             values = torch.nn.functional.linear(values, weight, bias if recipe.kind == "mlp" else None)
             if number < len(layers) - 1:
                 values = torch.relu(values)
                 if drop:
-                    kept = torch.rand(values.shape, generator=generator) >= DROPOUT
-                    values = values * kept / (1 - DROPOUT)
+                    kept = torch.randint(0, 100, values.shape, generator=generator, dtype=torch.uint8) >= 100 * DROPOUT
+                    values = values * kept.float().div_(1 - DROPOUT)
         return torch.full(there.shape, -torch.inf).masked_scatter(there, values[:, 0])
 
     def loss(at: torch.Tensor) -> torch.Tensor:
@@ -171,11 +184,12 @@ def fit_one(
         return float(torch.nn.functional.cross_entropy(scores(of_held, False), known.chosen[of_held]))
 
     parameters = [tensor for layer in layers for tensor in layer if tensor.requires_grad]
-    epochs = 0
     if recipe.kind == "linear":
         converge(parameters, loss, len(of_learnt), STEPS)
         return Ranker("linear", {"weight": layers[0][0].detach().numpy()}), 0
-    schedule = SCHEDULE if len(held) else replace(SCHEDULE, epochs=recipe.epochs or UNWATCHED_EPOCHS)
+    batch = max(LEAST_BATCH, min(SCHEDULE.batch, len(of_learnt) // LEAST_STEPS))
+    epochs = SCHEDULE.epochs if len(held) else recipe.epochs or UNWATCHED_EPOCHS
+    schedule = replace(SCHEDULE, epochs=epochs, batch=batch)
     epochs = descend(parameters, loss, len(of_learnt), schedule, generator, held_out_loss if len(held) else None)
     tensors = {
         f"{number}.{name}": tensor.detach().numpy()
@@ -207,5 +221,5 @@ def _scores(head: Ranker, known: _Known, rows: np.ndarray) -> np.ndarray:
     """The scores of sets, (m, k) float64, -inf where a set has fewer."""
     there = known.there[rows].numpy()
     values = np.full(there.shape, -np.inf)
-    values[there] = head.scores(known.inputs[known.members[rows][known.there[rows]]].numpy())
+    values[there] = head.scores(known.seen(rows).numpy())
     return values

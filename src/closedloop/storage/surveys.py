@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from closedloop.storage.database import insert_new
 from closedloop.storage.expressions import UTCDay
 from closedloop.storage.tables import annotations, catalogue, feedback, images, predictions, surveys, tasks
+from closedloop.storage.tables import sets as sets_table
 
 OF_DAY = ("pictures", "answers", "flagged", "flags", "relabels")
 
@@ -31,6 +32,14 @@ def totals(tx: sa.Connection, project_id: str) -> dict[str, int]:
     query = sa.select(sa.func.count(), settled).where(catalogue.c.project_id == project_id)
     pictures, known = tx.execute(query).one()
     return {"pictures": pictures, "settled": int(known or 0)}
+
+
+def sets(tx: sa.Connection, project_id: str) -> dict[str, int]:
+    """How many `sets` a project has, and how many wait for their first suggestion (`waiting_sets`)."""
+    waiting = sa.func.sum(sa.case((sets_table.c.status == "pending", 1), else_=0))
+    own = (sets_table.c.project_id == project_id) & sets_table.c.removed_at.is_(None)
+    there, pending = tx.execute(sa.select(sa.func.count(), waiting).where(own)).one()
+    return {"sets": there, "waiting_sets": int(pending or 0)}
 
 
 def days(tx: sa.Connection, project_id: str, since: dt.datetime) -> dict[str, dict[str, int]]:
