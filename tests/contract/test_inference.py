@@ -209,6 +209,15 @@ def test_with_no_release_a_set_has_no_best_and_a_crop_is_all(inference: Service,
     assert said == {"ok": True, "box": whole, "confidence": None, "release": None, "encoder": digest}
 
 
+def test_every_route_is_measured_by_itself(inference: Service, jpeg: bytes) -> None:
+    assert rank(inference, [jpeg, jpeg]).status == 200
+    assert inference.send("POST", "/v1/crop?project=scenes", content=jpeg).status == 200
+    said = inference.send("GET", "/metrics").body.decode()
+    for route in ("rank", "crop"):
+        assert f'closedloop_answers_total{{project="scenes",route="{route}"}}' in said
+        assert f'closedloop_answer_seconds_count{{route="{route}"}}' in said
+
+
 def test_the_same_picture_twice_is_the_callers_business(inference: Service, jpeg: bytes) -> None:
     assert rank(inference, [jpeg, jpeg]).status == 200
 

@@ -13,7 +13,7 @@ import pytest
 from inference_api import following
 from inference_api.serving import Serving
 from PIL import Image
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from closedloop import project as projects
 from closedloop import releases
@@ -185,11 +185,10 @@ def test_each_head_follows_its_own_releases_and_rolls_back_alone(one, stores, re
         (RANKER, first, None),
         (CROPPER, box, None),
     }
+    assert one.snapshot().releases == {("scenes", RANKER): first, ("scenes", CROPPER): box}
 
 
 def tensors_of(files: Files) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load
-
     return load(files[artefact.WEIGHTS])
 
 
@@ -237,7 +236,7 @@ HOSTILE = {
     with_nan: "not all finite",
     with_one_more: "other names or shapes",
     narrower: "other names or shapes",
-    pickled: "",
+    pickled: "header of its weights is too large",
     truncated: "cannot be read",
     with_a_large_header: "header of its weights is too large",
     without_manifest: "cannot be read",
