@@ -1,15 +1,21 @@
 """`python -m inference_api`: the inference service."""
 
+import os
+
 import uvicorn
 
 from closedloop.logs import configure_logs
 from closedloop.settings import load_settings
-from inference_api.app import create_app
-from inference_api.refusals import Protocol
 
 
 def main() -> None:
     """Serve until the process is told to stop; requests under way are finished."""
+    # Threads of OpenMP that wait by spinning make a pass ten times as long where others want the processors, too. Read
+    # when torch is loaded, so it comes first.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from inference_api.app import create_app
+    from inference_api.refusals import Protocol
+
     settings = load_settings()
     configure_logs("inference", settings.closedloop_log_level)
     uvicorn.run(

@@ -1,76 +1,177 @@
-"""Taking in the body of a request, never more of it than a limit: a picture, or the pictures of a set."""
+"""Request bodies -> the bytes of pictures, never more of them in memory than the limits say."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from closedloop.errors import BadRequest, SetSize, UploadTooLarge
-from closedloop.sets import LEAST, MOST
+from closedloop.errors import BadRequest, ClosedloopError, PictureOfSet, SetSize, UploadTooLarge
+from closedloop.sets import MOST, check_size
 
-MAX_PICTURE = 16 * 2**20  # bytes; our own JPEG of an accepted picture may be larger than what was uploaded
-SECONDS = 30  # for a whole picture, or a whole set, to arrive
-AROUND = 2**16  # bytes of a form beside its files
-FIELD = "file"
-
-
-async def picture(request: Request) -> bytes:
-    """The body, which is a picture. Raises UploadTooLarge, BadRequest."""
-    body = b"".join([chunk async for chunk in _limited(request, MAX_PICTURE)])
-    if not body:
-        raise BadRequest(reason="the body holds no picture")
-    return body
+MAX_BODY = 16 * 2**20  # bytes; our own JPEG of an accepted picture may be larger than what was uploaded
+MAX_BODY_OF_SET = MOST * MAX_BODY + 64 * 1024  # the pictures and what multipart puts around them
+MAX_HELD = 512 * 2**20  # bytes of all requests at once; beyond it 503
+BODY_SECONDS = 30  # for a body to arrive
+FIELD = b"file"
 
 
-async def pictures(request: Request) -> list[bytes]:
-    """The files of the body's form, in their order. Raises UploadTooLarge, BadRequest, SetSize."""
-    kind = request.headers.get("content-type", "")
-    if not kind.lower().startswith("multipart/form-data"):
-        raise BadRequest(reason=f'the pictures of a set come as multipart/form-data in the field "{FIELD}"')
-    stream = _limited(request, MOST * MAX_PICTURE + AROUND)
-    parser = MultiPartParser(request.headers, stream, max_files=MOST + 1, max_fields=MOST, max_part_size=AROUND)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if "Too many files" in error.message:
-            raise SetSize(have=f"more than {MOST}") from None
-        raise BadRequest(reason=f"it is no form with files: {error.message}") from None
-    except (KeyError, ValueError, UnicodeDecodeError):
-        raise BadRequest(reason="it is no form with files") from None
-    try:
-        sent = [file for name, file in form.multi_items() if name == FIELD and isinstance(file, UploadFile)]
-        if not LEAST <= len(sent) <= MOST:
-            raise SetSize(have=len(sent))
-        found = []
-        for number, file in enumerate(sent, start=1):
-            data = await file.read(MAX_PICTURE + 1)
-            if len(data) > MAX_PICTURE:
-                raise UploadTooLarge(limit_mb=MAX_PICTURE // 10**6)
-            if not data:
-                raise BadRequest(reason=f"picture {number} of the set is empty")
-            found.append(data)
-        return found
-    finally:
-        await form.close()
+class NotMultipart(ClosedloopError):
+    """The pictures of a set come as a form (multipart/form-data), each in a field "file"."""
+
+    code = "not_multipart"
+    status = 415
 
 
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, within a limit of bytes and of seconds."""
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > limit:
-        raise UploadTooLarge(limit_mb=limit // 10**6)
-    size = 0
-    try:
-        async with asyncio.timeout(SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise UploadTooLarge(limit_mb=limit // 10**6)
-                yield chunk
-    except TimeoutError:
-        raise BadRequest(reason=f"what was sent was not whole after {SECONDS} s") from None
-    except ClientDisconnect:
-        raise BadRequest(reason="the connection ended before the picture was whole") from None
+class Bodies:
+    """Takes bodies in, and knows how many bytes all requests hold at this moment."""
+
+    def __init__(self) -> None:
+        self.held = 0  # bytes
+
+    @contextlib.asynccontextmanager
+    async def picture(self, request: Request) -> AsyncIterator[bytes]:
+        """The picture that a body is; it counts as held until the block ends.
+
+        Raises UploadTooLarge or BadRequest, and HTTPException (503) where too much is held.
+        """
+        with self._holding() as hold:
+            chunks = [chunk async for chunk in self._chunks(request, MAX_BODY, hold)]
+            if not chunks:
+                raise BadRequest(reason="the body holds no picture")
+            yield b"".join(chunks)
+
+    @contextlib.asynccontextmanager
+    async def pictures(self, request: Request) -> AsyncIterator[list[bytes]]:
+        """The two to twelve pictures of a form; they count as held until the block ends.
+
+        Raises NotMultipart, SetSize or PictureOfSet besides.
+        """
+        kind, options = parse_options_header(request.headers.get("content-type"))
+        if kind != b"multipart/form-data":
+            raise NotMultipart
+        with self._holding() as hold:
+            form = _Form(options.get(b"boundary", b""))
+            async for chunk in self._chunks(request, MAX_BODY_OF_SET, hold):
+                form.take(chunk)
+            yield form.finished()
+
+    async def _chunks(self, request: Request, limit: int, hold: "_Hold") -> AsyncIterator[bytes]:
+        """The body as it comes, at most `limit` bytes of it."""
+        announced = request.headers.get("content-length", "0")
+        if announced.isdigit() and int(announced) > limit:
+            raise UploadTooLarge(limit_mb=limit // 10**6)
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > limit:
+                        raise UploadTooLarge(limit_mb=limit // 10**6)
+                    hold(len(chunk))
+                    if chunk:
+                        yield chunk
+        except TimeoutError:
+            raise BadRequest(reason=f"its body was not whole after {BODY_SECONDS} s") from None
+        except ClientDisconnect:
+            raise BadRequest(reason="the connection ended before its body was whole") from None
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator["_Hold"]:
+        hold = _Hold(self)
+        try:
+            yield hold
+        finally:
+            self.held -= hold.bytes
+
+
+class _Hold:
+    """The bytes of one request, counted with those of all."""
+
+    def __init__(self, of: Bodies) -> None:
+        self._of, self.bytes = of, 0
+
+    def __call__(self, count: int) -> None:
+        if self._of.held + count > MAX_HELD:
+            raise HTTPException(503, headers={"Retry-After": "1"})
+        self._of.held += count
+        self.bytes += count
+
+
+class _Form:
+    """A form as it comes: the parts called "file", and no other."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._pictures: list[bytes] = []
+        self._chunks: list[bytes] = []  # of the part that is coming
+        self._size = 0
+        self._header, self._value, self._disposition = b"", b"", b""
+        self._over = False
+        if not boundary:
+            raise BadRequest(reason="its Content-Type names no boundary")
+        callbacks = {
+            "on_part_begin": self._begin,
+            "on_header_field": self._on_header,
+            "on_header_value": self._on_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._check_name,
+            "on_part_data": self._on_data,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+        try:
+            self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        except FormParserError:
+            raise BadRequest(reason="its boundary is too long") from None
+
+    def take(self, chunk: bytes) -> None:
+        """Read on. Raises BadRequest, SetSize, or PictureOfSet for a picture that is too large."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise BadRequest(reason=f"it is no valid form ({error})") from None
+
+    def finished(self) -> list[bytes]:
+        """The pictures. Raises BadRequest where the form does not end, SetSize where there are too few."""
+        if not self._over:
+            raise BadRequest(reason="the form ends before its last boundary")
+        check_size(len(self._pictures))
+        return self._pictures
+
+    def _begin(self) -> None:
+        if len(self._pictures) == MOST:
+            raise SetSize(have="more")
+        self._chunks, self._size, self._disposition = [], 0, b""
+
+    def _on_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header, self._value = b"", b""
+
+    def _check_name(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if options.get(b"name") != FIELD:
+            raise BadRequest(reason='the form has a part that is not called "file"')
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        self._size += end - start
+        if self._size > MAX_BODY:
+            raise PictureOfSet.of(len(self._pictures) + 1, UploadTooLarge(limit_mb=MAX_BODY // 10**6))
+        self._chunks.append(data[start:end])
+
+    def _end(self) -> None:
+        self._pictures.append(b"".join(self._chunks))
+        self._chunks = []
+
+    def _finish(self) -> None:
+        self._over = True

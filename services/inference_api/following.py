@@ -6,6 +6,7 @@ With storage and database away, what was served last is served.
 import datetime as dt
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from closedloop import installations
@@ -19,7 +20,7 @@ from closedloop.models.encoder import Encoder
 from closedloop.project import CLASSIFIER, Project
 from closedloop.storage import Stores, registry
 from inference_api.last_known import LastKnown
-from inference_api.serving import Ready, Served, Serving, Snapshot
+from inference_api.serving import Served, Serving, Snapshot
 
 LOOK_EVERY = 2.0  # s
 
@@ -80,52 +81,47 @@ class Follower:
             encoder = _load(chosen)
         with stores.db.read() as tx:
             live = {(row["project_id"], row["head"]): row["id"] for row in registry.live_releases(tx)}
-        former = now.projects if now and now.chosen.digest == chosen.digest else {}
+        known = now.projects if now and now.chosen.digest == chosen.digest else {}
         served, problems = {}, {}
         for project in projects.all_projects(stores):
-            heads = {}
+            heads = served[project.id] = {}
             for head in project.heads:
-                name = (project.id, head)
-                known = former[project.id].heads.get(head) if project.id in former else None
-                by_words = known is not None and zero_shot.is_release(known.release or "")
-                if by_words and former[project.id].project != project:
-                    known = None  # its words may be others now
+                former = known.get(project.id, {}).get(head)
                 try:
-                    heads[head] = self._ready(project, head, live.get(name), known, encoder, chosen)
+                    heads[head] = self._serve(project, head, live.get((project.id, head)), former, encoder, chosen)
                 except Exception as error:
                     # A release that cannot be used never serves: who answered until now goes on, over a restart too.
-                    problems[name] = str(error)
-                    if not now or now.problems.get(name) != str(error):
+                    problems[project.id, head] = str(error)
+                    if not now or now.problems.get((project.id, head)) != str(error):
                         get_logger().error("release not served", project=project.id, head=head, reason=str(error))
-                    heads[head] = known or self._served_last(project, head, encoder, chosen)
-            served[project.id] = Served(project, heads)
+                    heads[head] = former or self._served_last(project, head, encoder, chosen)
         if now is None or (now.chosen, now.projects, now.problems) != (chosen, served, problems):
             self._serving.current = self._unsaved = Snapshot(encoder, chosen, served, problems)
-            get_logger().info("serving", releases=_releases(served), encoder=chosen.name)
+            get_logger().info("serving", releases=_named(self._unsaved), encoder=chosen.name)
         if self._unsaved:
             self._last.remember(self._unsaved)  # a full disk is said, and tried again at the next look
             self._unsaved = None
 
-    def _ready(
+    def _serve(
         self,
         project: Project,
         head: str,
         release: str | None,
-        former: Ready | None,
+        former: Served | None,
         encoder: Encoder,
         chosen: ChosenEncoder,
-    ) -> Ready:
+    ) -> Served:
         if release is None and head == CLASSIFIER and encoder.knows_words:
             name = zero_shot.release_name(encoder)
-            if former and former.release == name:
+            if former and former.release == name and former.project == project:
                 return former
-            return Ready(name, zero_shot.head(encoder, project), project.classes)
+            return Served(project, name, project.classes, zero_shot.head(encoder, project))
         if release is None:
-            return Ready()
+            return Served(project)
         if former and former.release == release:
-            return former
-        made = self._read(project, head, release, encoder, chosen)
-        return Ready(release, made.head, made.classes)
+            return former if former.project == project else replace(former, project=project)
+        ready = self._read(project, head, release, encoder, chosen)
+        return Served(project, release, ready.classes, ready.head)
 
     def _read(
         self, project: Project, head: str, release: str, encoder: Encoder, chosen: ChosenEncoder
@@ -154,16 +150,16 @@ class Follower:
         get_logger().info("encoder chosen", encoder=chosen.name, reason=reason)
         return encoder, chosen
 
-    def _served_last(self, project: Project, head: str, encoder: Encoder, chosen: ChosenEncoder) -> Ready:
-        """The release that last answered as a project's head, if it still can; else nobody."""
+    def _served_last(self, project: Project, head: str, encoder: Encoder, chosen: ChosenEncoder) -> Served:
+        """The release that last answered for a head, if it still can; else nobody."""
         release, last = self._last.release_of(project.id, head), self._last.encoder
         if not last or last.digest != chosen.digest or not release:
-            return Ready()
+            return Served(project)
         try:
-            return self._ready(project, head, None if zero_shot.is_release(release) else release, None, encoder, chosen)
+            return self._serve(project, head, None if zero_shot.is_release(release) else release, None, encoder, chosen)
         except Exception as error:
             get_logger().error("last known release not served", project=project.id, head=head, reason=str(error))
-            return Ready()
+            return Served(project)
 
     def _fall_back(self) -> None:
         """With the records away and nothing loaded yet, serve what was served last."""
@@ -173,21 +169,19 @@ class Follower:
                 return
             encoder = _load(chosen)
             served = {
-                project.id: Served(
-                    project, {head: self._served_last(project, head, encoder, chosen) for head in project.heads}
-                )
+                project.id: {head: self._served_last(project, head, encoder, chosen) for head in project.heads}
                 for project in self._last.projects()
             }
         except Exception as error:
             get_logger().error("last known releases not served", reason=str(error))
             return
         self._serving.current = Snapshot(encoder, chosen, served)
-        get_logger().warning("serving the last known releases", releases=_releases(served))
+        get_logger().warning("serving the last known releases", releases=_named(self._serving.current))
 
 
-def _releases(served: dict[str, Served]) -> dict[str, str | None]:
-    """`project/head` -> release, for the log."""
-    return {f"{id_}/{head}": ready.release for id_, of in served.items() for head, ready in of.heads.items()}
+def _named(snapshot: Snapshot) -> dict[str, str | None]:
+    """For the log."""
+    return {f"{id_}/{head}": release for (id_, head), release in snapshot.releases.items()}
 
 
 def _load(chosen: ChosenEncoder) -> Encoder:

@@ -6,41 +6,33 @@ All of it is one immutable snapshot that is swapped whole, so that no request se
 import base64
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from closedloop.errors import ClosedloopError, EncoderUnavailable, PictureOfSet, UnknownProject
+from closedloop.errors import EncoderUnavailable, UnknownProject
 from closedloop.image import decode
 from closedloop.installations import ASKED_FOR, ChosenEncoder
 from closedloop.models import saliency
-from closedloop.models.encoder import BATCH, Encoder
+from closedloop.models.artefact import Head
+from closedloop.models.crop_head import Cropper
+from closedloop.models.encoder import Encoder
+from closedloop.models.heads import Classifier, Ranker
 from closedloop.project import CLASSIFICATION, CLASSIFIER, CROPPER, RANKER, SELECTION, Project
+from inference_api.decoding import in_batches
 
-DECODING = 2  # pictures of a set at once
-
-
-@dataclass(frozen=True)
-class Ready:
-    """Who answers as a project's head: a release, the encoder's words, or nobody (`head` None)."""
-
-    release: str | None = None
-    head: Any = None  # a Classifier, Ranker or Cropper
-    classes: tuple[str, ...] = ()
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # what there is to keep of a picture while no release can say
 
 
 @dataclass(frozen=True)
 class Served:
-    """Who answers for a project, by head."""
+    """Who answers for one head of a project: a release, the encoder's words, or nobody (`head` None)."""
 
     project: Project
-    heads: dict[str, Ready] = field(default_factory=dict)
-
-    def ready(self, head: str) -> Ready:
-        """Who answers as this head."""
-        return self.heads.get(head, Ready())
+    release: str | None = None
+    classes: tuple[str, ...] = ()  # of a classifier
+    head: Head | None = None
 
 
 @dataclass(frozen=True)
@@ -49,16 +41,21 @@ class Snapshot:
 
     encoder: Encoder
     chosen: ChosenEncoder
-    projects: dict[str, Served]
-    problems: dict[tuple[str, str], str] = field(default_factory=dict)  # by (project, head): why not served
+    projects: dict[str, dict[str, Served]]  # by project and head
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)  # why a head's live release is not served
 
-    def of(self, project_id: str, kind: str) -> Served:
-        """Who answers for a project of this kind; raises UnknownProject, WrongKind."""
-        if project_id not in self.projects:
+    def of(self, project_id: str, kind: str, head: str) -> Served:
+        """Who answers for a head; raises UnknownProject, or WrongKind unless the project is of this kind."""
+        heads = self.projects.get(project_id)
+        if heads is None:
             raise UnknownProject(project=project_id[:40])
-        served = self.projects[project_id]
-        served.project.check_kind(kind)
-        return served
+        next(iter(heads.values())).project.check_kind(kind)
+        return heads[head]
+
+    @property
+    def releases(self) -> dict[tuple[str, str], str | None]:
+        """The release that answers for each project and head."""
+        return {(id_, head): one.release for id_, heads in self.projects.items() for head, one in heads.items()}
 
 
 class Serving:
@@ -68,7 +65,7 @@ class Serving:
         self.setting = setting  # CLOSEDLOOP_ENCODER
         self.current: Snapshot | None = None
         self.away: str | None = None  # why the records cannot be read
-        self._embedding = threading.Lock()
+        self._seeing = threading.Lock()  # one pass at a time: torch uses every core for each
 
     def snapshot(self) -> Snapshot:
         """What is served now; raises EncoderUnavailable while nothing is loaded yet."""
@@ -79,76 +76,79 @@ class Serving:
     def embed(self, data: bytes) -> tuple[np.ndarray, Snapshot]:
         """The vector (d,) of a picture and the snapshot whose encoder made it. Raises the errors of `decode`."""
         now = self.snapshot()
-        picture = decode(data, now.encoder.size)
-        with self._embedding:  # one at a time: torch uses every core for each
-            return now.encoder.embed([picture])[0], now
+        return self._vector(now, data), now
 
     def predict(self, project_id: str, data: bytes) -> dict[str, Any]:
-        """The answer about a picture: label, confidence, probabilities, release, encoder, vector (base64)."""
-        self.snapshot().of(project_id, CLASSIFICATION)
-        vector, now = self.embed(data)
-        served = now.of(project_id, CLASSIFICATION)
-        ready = served.ready(CLASSIFIER)
-        if ready.head is None:
+        """The answer about a picture: label, confidence, probabilities, release, encoder, vector (base64).
+
+        Raises UnknownProject, WrongKind and the errors of `decode`.
+        """
+        now = self.snapshot()
+        served = now.of(project_id, CLASSIFICATION, CLASSIFIER)
+        vector = self._vector(now, data)
+        if isinstance(served.head, Classifier):
+            classes, probabilities = served.classes, served.head.probabilities(vector[None])[0]
+            label = classes[int(probabilities.argmax())]
+        else:
             classes = served.project.classes
             label, probabilities = None, np.full(len(classes), 1 / len(classes))
-        else:
-            classes, probabilities = ready.classes, ready.head.probabilities(vector[None])[0]
-            label = classes[int(probabilities.argmax())]
         return {
             "ok": True,
             "project": project_id,
             "label": label,
             "confidence": float(probabilities.max()),
             "probabilities": {name: float(p) for name, p in zip(classes, probabilities, strict=True)},
-            "release": ready.release,
+            "release": served.release,
             "encoder": now.chosen.digest,
             "vector": base64.b64encode(vector.astype("<f4").tobytes()).decode(),
         }
 
-    def rank(self, project_id: str, files: Sequence[bytes]) -> dict[str, Any]:
-        """Which picture of a set is best: scores, best (its place), confidence, release, encoder.
+    def rank(self, project_id: str, pictures: Sequence[bytes]) -> dict[str, Any]:
+        """Which picture of a set is the best: scores in their order, best, confidence, release, encoder.
 
-        Raises PictureOfSet with the fault and the number of a picture that cannot be read.
+        Raises UnknownProject, WrongKind, or PictureOfSet with the fault.
         """
         now = self.snapshot()
-        ready = now.of(project_id, SELECTION).ready(RANKER)
-        with ThreadPoolExecutor(DECODING) as pool:
-            pictures = list(pool.map(lambda at: _decoded(at + 1, files[at], now.encoder.size), range(len(files))))
-        answer = {"ok": True, "project": project_id, "release": ready.release, "encoder": now.chosen.digest}
-        if ready.head is None:
-            nobody = {"scores": [0.0] * len(files), "best": None, "confidence": 1 / len(files)}
-            return {**answer, **nobody}
-        inputs = []
-        for start in range(0, len(pictures), BATCH):
-            with self._embedding:
-                vectors, textures = now.encoder.embed_with_texture(pictures[start : start + BATCH])
-            inputs.append(np.concatenate([vectors, textures], axis=1))
-        seen = np.concatenate(inputs)
-        scores, chances = ready.head.scores(seen), ready.head.chances(seen)
-        best = int(scores.argmax())
-        return {**answer, "scores": scores.tolist(), "best": best, "confidence": float(chances[best])}
-
-    def crop(self, project_id: str, data: bytes) -> dict[str, Any]:
-        """Which part of a picture to keep: box, confidence, release, encoder. The whole of it where nobody can say."""
-        now = self.snapshot()
-        ready = now.of(project_id, SELECTION).ready(CROPPER)
-        picture = decode(data, now.encoder.grid_size)
-        box, confidence = np.array([0.0, 0.0, 1.0, 1.0]), None
-        if ready.head is not None:
-            with self._embedding:
-                grids = now.encoder.grid([picture])
-            aspects = np.array([picture.width / picture.height])
-            boxes, expected = ready.head.propose(
-                grids, aspects, saliency.saliency(picture, now.encoder.grid_side)[None]
-            )
-            box, confidence = boxes[0], float(expected[0])
+        served = now.of(project_id, SELECTION, RANKER)
+        ranker = served.head if isinstance(served.head, Ranker) else None
+        looks = []
+        for batch in in_batches(pictures, now.encoder.size):  # with nobody to rank them, broken ones are said too
+            if ranker:
+                with self._seeing:
+                    looks.append(np.concatenate(now.encoder.embed_with_texture(batch), axis=1))
+        scores, chances = np.zeros(len(pictures)), np.full(len(pictures), 1 / len(pictures))
+        if ranker:
+            inputs = np.concatenate(looks)
+            scores, chances = ranker.scores(inputs), ranker.chances(inputs)
         return {
             "ok": True,
-            "project": project_id,
-            "box": {name: float(edge) for name, edge in zip(("x1", "y1", "x2", "y2"), box, strict=True)},
+            "scores": [float(score) for score in scores],
+            "best": int(chances.argmax()) if ranker else None,
+            "confidence": float(chances.max()),
+            "release": served.release,
+            "encoder": now.chosen.digest,
+        }
+
+    def crop(self, project_id: str, data: bytes) -> dict[str, Any]:
+        """Which part of a picture to keep: box, confidence, release, encoder; nobody knows: all of it, and null.
+
+        Raises UnknownProject, WrongKind and the errors of `decode`.
+        """
+        now = self.snapshot()
+        served = now.of(project_id, SELECTION, CROPPER)
+        image = decode(data, now.encoder.grid_size)
+        edges, confidence = WHOLE, None
+        if isinstance(served.head, Cropper):
+            with self._seeing:
+                grids = now.encoder.grid([image])
+            salient = saliency.saliency(image, now.encoder.grid_side)[None]
+            boxes, expected = served.head.propose(grids, np.array([image.width / image.height]), salient)
+            edges, confidence = boxes[0], float(expected[0])
+        return {
+            "ok": True,
+            "box": {name: float(edge) for name, edge in zip(("x1", "y1", "x2", "y2"), edges, strict=True)},
             "confidence": confidence,
-            "release": ready.release,
+            "release": served.release,
             "encoder": now.chosen.digest,
         }
 
@@ -167,18 +167,16 @@ class Serving:
             {
                 "project": id_,
                 "head": head,
-                "release": ready.release,
-                "classes": list(ready.classes or served.project.classes),
+                "release": served.release,
+                "classes": list(served.classes or served.project.classes),
                 "problem": now.problems.get((id_, head)),
             }
-            for id_, served in now.projects.items()
-            for head, ready in served.heads.items()
+            for id_, heads in now.projects.items()
+            for head, served in heads.items()
         ]
         return {"ok": True, "encoder": now.chosen.as_json(), "notices": notices, "releases": releases}
 
-
-def _decoded(number: int, data: bytes, size: int) -> Any:
-    try:
-        return decode(data, size)
-    except ClosedloopError as fault:
-        raise PictureOfSet.of(number, fault) from None
+    def _vector(self, now: Snapshot, data: bytes) -> np.ndarray:
+        picture = decode(data, now.encoder.size)
+        with self._seeing:
+            return now.encoder.embed([picture])[0]

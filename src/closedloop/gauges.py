@@ -21,6 +21,7 @@ from closedloop.storage import Stores, asking, pictures, registry
 from closedloop.votes import USABLE
 
 OUTBOX_KINDS = ("predict", "suggest", "propose", "deliver", "tidy")
+RELEASE = ("project", "head", "release")
 T = TypeVar("T")
 
 
@@ -46,7 +47,7 @@ class Releases(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read which they are."""
-        info = GaugeMetricFamily(self._name, self._text, labels=["project", "head", "release"])
+        info = GaugeMetricFamily(self._name, self._text, labels=RELEASE)
         for labels in _or_nothing(self._read, ()):
             info.add_metric(labels, 1)
         yield info
@@ -138,7 +139,7 @@ def _families() -> dict[str, GaugeMetricFamily]:
             ("closedloop_pictures_pending_oldest_seconds", "Age of the oldest of them.", ["project"]),
             ("closedloop_outbox_waiting", "Outbox entries not done yet.", ["kind"]),
             ("closedloop_outbox_oldest_seconds", "Age of the oldest of them.", ["kind"]),
-            ("closedloop_live_release_info", "1 for each live release.", ["project", "head", "release"]),
+            ("closedloop_live_release_info", "1 for each live release.", RELEASE),
         )
     }
 

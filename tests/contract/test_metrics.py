@@ -59,7 +59,8 @@ def test_an_idle_project_says_zero_and_not_nothing(loop: gauges.Loop) -> None:
         for name in ("waiting", "answered", "undelivered", "undelivered_oldest_seconds"):
             assert said[f"closedloop_tasks_{name}", ("pets", queue)] == 0
     assert said["closedloop_pictures_pending", ("pets",)] == 0
-    assert said["closedloop_outbox_waiting", ("deliver",)] == 0
+    for kind in ("predict", "suggest", "propose", "deliver"):
+        assert said["closedloop_outbox_waiting", (kind,)] == 0
     assert not [name for name, _ in said if name == "closedloop_live_release_info"]
 
 

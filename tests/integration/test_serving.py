@@ -1,13 +1,12 @@
 """What inference serves: it follows the releases, never a bad one, and goes on with records and store away."""
 
-import datetime as dt
-import io
+import json
+import shutil
 import threading
 
 import numpy as np
 import pytest
 from inference_api import following
-from inference_api.following import Follower
 from inference_api.serving import Serving
 from PIL import Image
 
@@ -21,38 +20,13 @@ from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 from tests.conftest import START
 from tests.integration.answered import lenient
+from tests.integration.serving import Starter, jpeg, ready
 from tests.waiting import wait_for
-
-
-def jpeg(seed: int) -> bytes:
-    buffer = io.BytesIO()
-    coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize((64, 48)).save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     monkeypatch.setattr(following, "LOOK_EVERY", 0.1)
-
-
-class Starter:
-    """`start(stores)`: what is served while it follows these stores, on the same disk each time, one at a time."""
-
-    def __init__(self, disk) -> None:
-        self.disk = disk
-        self.follower: Follower | None = None
-
-    def __call__(self, stores: Stores) -> Serving:
-        self.stop()
-        serving = Serving("embedded")
-        self.follower = Follower(serving, lambda: stores, self.disk, lambda: dt.datetime.now(dt.UTC))
-        self.follower.start()
-        return serving
-
-    def stop(self) -> None:
-        if self.follower:
-            self.follower.stop()
 
 
 @pytest.fixture
@@ -107,13 +81,6 @@ def train(stores, project, clock, tower):
 
 def served(one: Serving) -> str | None:
     return one.predict("pets", jpeg(1))["release"]
-
-
-def ready(one: Serving) -> bool:
-    try:
-        return "pets" in one.snapshot().projects
-    except EncoderUnavailable:
-        return False
 
 
 def test_the_first_start_chooses_an_encoder_and_records_it(stores, project, serve):
@@ -225,3 +192,33 @@ def test_a_torn_file_on_disk_is_fetched_again(stores, project, serve, train, tmp
     again = serve(stores)
     wait_for(lambda: ready(again), 20, "readiness")
     assert served(again) == release
+
+
+def test_what_a_former_version_kept_on_disk_still_serves(stores, project, serve, train, tmp_path):
+    """It knew classifiers alone: one release a project, noted and kept without its head."""
+    one = serve(stores)
+    wait_for(lambda: ready(one), 20, "readiness")
+    release = train()
+    wait_for(lambda: served(one) == release, 20, "the release")
+    before = one.predict("pets", jpeg(2))
+    serve.stop()
+    kept = tmp_path / "inference" / "releases" / "pets"
+    shutil.move(kept / "classifier" / release, kept / release)
+    (kept / "classifier").rmdir()
+    state = json.loads((tmp_path / "inference" / "state.json").read_text())
+    for entry in state["projects"].values():
+        entry["release"] = entry.pop("releases")["classifier"]
+    (tmp_path / "inference" / "state.json").write_text(json.dumps(state))
+    gone = Stores(Database("sqlite:////nowhere/closedloop.db"), Objects("http://127.0.0.1:9", "no", "body"))
+    again = serve(gone)
+    wait_for(lambda: ready(again), 20, "readiness")
+    assert again.predict("pets", jpeg(2)) == before
+
+
+@pytest.mark.parametrize("state", ["", "[]", '{"encoder": null, "projects": {"pets": 7}}', "{}", '{"projects": []}'])
+def test_a_torn_note_of_what_was_served_is_no_hindrance(stores, project, serve, tmp_path, state):
+    (tmp_path / "inference").mkdir()
+    (tmp_path / "inference" / "state.json").write_text(state)
+    one = serve(stores)
+    wait_for(lambda: ready(one), 20, "readiness")
+    assert served(one) is None

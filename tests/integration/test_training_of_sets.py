@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,11 @@ class Studio:
 
     def train(self, head: str) -> training.Outcome:
         return training.train(self.stores, self.project, self.clock, head=head)
+
+
+@pytest.fixture  # what a head learns does not depend on the database; test_sets.py runs on both
+def database_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'closedloop.db'}"
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ SCHEDULE = Schedule(epochs=30, batch=128, rate=1e-3, patience=2)
 LEAST_BATCH, LEAST_STEPS = 16, 32  # fewer sets a step where an epoch would otherwise have fewer steps
 UNWATCHED_EPOCHS = 8  # where there is nothing to hold back
 DROPOUT = 0.3
+LEAST_FOR_MLP = 100  # sets: from fewer, its hundreds of thousands of weights learn nothing that a line does not
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def fit(
     extra = np.arange(count, len(known.chosen))
     theirs = np.concatenate([[], *(np.full(len(o.sets), -1) if o.groups is None else o.groups for o in others)])
     fair = calibration.enough(fair, count)
+    lines = [recipe for recipe in offered if recipe.kind == "linear"]
+    offered = lines if lines and count < LEAST_FOR_MLP else offered
     recipes = [*offered, *(replace(recipe, shared=True) for recipe in offered if len(extra))]
     truth = np.asarray(chosen, dtype=np.int64)
 
