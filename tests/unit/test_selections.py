@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from closedloop import queues, selections
-from closedloop.datasets import Dataset
 from closedloop.selections import Item
 from closedloop.training.ranker import groups_of_sets
 from closedloop.votes import Vote
@@ -53,7 +52,7 @@ def test_sets_that_share_a_picture_or_have_one_alike_are_one_group() -> None:
         item("3", {"d": "00000000fffffffe", "e": far[3]}),  # d is like c
         item("4", {"f": far[4], "g": far[5]}),
     )
-    groups = groups_of_sets(Dataset("", "", "p", items)).tolist()
+    groups = groups_of_sets(items).tolist()
     assert groups[0] == groups[1] == groups[2] != groups[3]
 
 

@@ -41,8 +41,8 @@ class RankerLesson(Lesson):
     interval = GRADED_INTERVAL
 
     def __init__(self, stores: Stores, project: Project, dataset: Dataset, others: Sequence[Other] = ()) -> None:
-        super().__init__(stores, project, dataset)
         self.others = others
+        super().__init__(stores, project, dataset)
 
     def check_enough(self) -> None:
         """Raise TooFewAnswers below ten sets, two of which differ."""
@@ -50,8 +50,11 @@ class RankerLesson(Lesson):
 
     def look(self, features: Features) -> None:
         """The embeddings and textures of every picture."""
-        self.own = _lesson(self.dataset, self.groups, features)
-        self.taught = [_lesson(o.dataset, None, features.of_project(o.project)) for o in self.others]
+        self.own = _picks(self.dataset, self.groups, features)
+        self.taught = [
+            _picks(other.dataset, groups, features.of_project(other.project))
+            for other, groups in zip(self.others, self.groups_of_others, strict=True)
+        ]
 
     @property
     def width(self) -> int:
@@ -101,17 +104,24 @@ class RankerLesson(Lesson):
         }
 
     def _groups(self) -> np.ndarray:
-        """Sets that have a picture, or near-identical ones, in common are one group."""
-        return groups_of_sets(self.dataset)
+        """Sets that have a picture, or near-identical ones, in common are one group, other projects' sets too."""
+        items = [*self.dataset.items, *(item for other in self.others for item in other.dataset.items)]
+        groups, starts = groups_of_sets(items), np.cumsum([len(self.dataset.items), *map(_size, self.others)])
+        own, *self.groups_of_others = np.split(groups, starts[:-1])
+        return own
 
 
-def groups_of_sets(dataset: Dataset) -> np.ndarray:
+def _size(other: Other) -> int:
+    return len(other.dataset.items)
+
+
+def groups_of_sets(items: Sequence[Any]) -> np.ndarray:
     """The group of each set, (n,): sets that share a picture, or have near-identical ones, are in one."""
-    ids = dataset.image_ids
-    phashes = {image_id: phash for item in dataset.items for image_id, phash in item.members.items()}
+    phashes = {image_id: phash for item in items for image_id, phash in item.members.items()}
+    ids = list(phashes)
     alike = dict(zip(ids, near_identical.groups_of([phashes[id_] for id_ in ids]).tolist(), strict=True))
     first: dict[int, int] = {}  # group of pictures -> the first set that has one of it
-    root = list(range(len(dataset.items)))
+    root = list(range(len(items)))
 
     def find(number: int) -> int:
         while root[number] != number:
@@ -119,11 +129,11 @@ def groups_of_sets(dataset: Dataset) -> np.ndarray:
             number = root[number]
         return number
 
-    for number, item in enumerate(dataset.items):
+    for number, item in enumerate(items):
         for image_id in item.members:
             other = first.setdefault(alike[image_id], number)
             root[find(number)] = find(other)
-    return np.array([find(number) for number in range(len(dataset.items))], dtype=np.int64)
+    return np.array([find(number) for number in range(len(items))], dtype=np.int64)
 
 
 def others_of(stores: Stores, project: Project, now: dt.datetime) -> list[Other]:
@@ -153,12 +163,12 @@ def others_then(stores: Stores, card: Mapping[str, Any]) -> list[Other]:
     return found
 
 
-def _lesson(dataset: Dataset, groups: np.ndarray | None, features: Features) -> ranker.Picks:
+def _picks(dataset: Dataset, groups: np.ndarray, features: Features) -> ranker.Picks:
     ids = dataset.image_ids
     number = {image_id: row for row, image_id in enumerate(ids)}
     sets = [np.array([number[image_id] for image_id in item.members]) for item in dataset.items]
     chosen = np.array([list(item.members).index(item.chosen) for item in dataset.items])
-    return ranker.Picks(features.looks(ids), sets, chosen)
+    return ranker.Picks(features.looks(ids), sets, chosen, groups)
 
 
 def _beaten(scores: np.ndarray, chosen: int) -> float:
