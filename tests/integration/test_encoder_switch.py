@@ -9,9 +9,10 @@ from PIL import Image, ImageDraw
 from closedloop import encoder_switch, gate, image, importing, installations, labels, releases, training
 from closedloop import project as projects
 from closedloop.errors import EncoderNotSwitched, LeaseLost
+from closedloop.features import VECTOR
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
-from closedloop.storage import installation, pictures
+from closedloop.storage import features, installation, pictures
 from tests.conftest import START
 from tests.unit.test_encoder import tiny
 
@@ -51,7 +52,7 @@ def shapes(stores, clock, folder):
 
 def test_a_worse_encoder_is_refused_and_nothing_changes(stores, shapes, clock, tiny):
     before = (installations.chosen_encoder(stores), releases.listing(stores, "shapes"))
-    with pytest.raises(EncoderNotSwitched, match="shapes was refused"):
+    with pytest.raises(EncoderNotSwitched, match="shapes's classifier was refused"):
         encoder_switch.use(stores, tiny, clock)  # random weights
     assert (installations.chosen_encoder(stores), releases.listing(stores, "shapes")) == before
 
@@ -65,12 +66,12 @@ def test_an_encoder_that_is_not_worse_takes_over_with_its_release(stores, shapes
     assert [row["state"] for row in rows] == ["retired", "live"]
     with stores.db.read() as tx:
         ids = [f.image_id for f in labels.settled_items(stores, shapes)]
-        assert len(pictures.embeddings_of(tx, "shapes", chosen.digest, ids)) == 24
+        assert len(features.parts_with(tx, "shapes", chosen.digest, VECTOR, ids)) == 24
 
 
 def test_a_switch_that_was_paused_while_another_trained_changes_nothing(stores, shapes, clock, tiny, monkeypatch):
     monkeypatch.setattr(gate, "judge_switch", _generous(gate.judge_switch))
-    before, write = installations.chosen_encoder(stores), training.write
+    before, write = installations.chosen_encoder(stores), encoder_switch.write
 
     def slow_write(*arguments):
         card = write(*arguments)
@@ -79,7 +80,7 @@ def test_a_switch_that_was_paused_while_another_trained_changes_nothing(stores, 
             assert installation.take_lease(tx, "train:shapes:classifier", "another", later, later.replace(year=2027))
         return card
 
-    monkeypatch.setattr(training, "write", slow_write)
+    monkeypatch.setattr(encoder_switch, "write", slow_write)
     with pytest.raises(LeaseLost):
         encoder_switch.use(stores, tiny, clock)
     assert installations.chosen_encoder(stores) == before

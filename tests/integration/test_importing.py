@@ -66,7 +66,7 @@ class TestSelections:
         (pick,) = rows(stores, tables.logged_picks)
         assert (pick.session, pick.at.isoformat()) == ("s1", "2025-06-01T12:00:00+00:00")
         kept = set_room.get(stores, item.set_id)
-        assert (kept.source, kept.status, list(kept.image_ids)) == ("import", "pending", sorted(ids))
+        assert (kept.source, kept.status, list(kept.image_ids)) == ("import", "done", sorted(ids))
         with stores.db.read() as tx:
             known = pictures.images_of(tx, best.id, ids)
         assert {row["source"] for row in known.values()} == {"import"}

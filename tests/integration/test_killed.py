@@ -245,7 +245,9 @@ class TestTrainer:
         assert recorded() == []
         release = taught.objects.list(folder)[0].key.split("/")[3]
         with pytest.raises(BadArtefact):
-            training.read(taught, projects.get(taught, "pets"), CLASSIFIER, release, self.ENCODER)
+            training.read(
+                taught, projects.get(taught, "pets"), CLASSIFIER, release, self.ENCODER.digest, self.ENCODER.dimension
+            )
         weights = taught.objects.get(f"{folder}/{release}/model.safetensors")
         # After the manifest, before the record: nobody serves it yet.
         start("trainer", own, DYING_AT_PUT.format(chosen="/MANIFEST.json", before=False)).dies()
@@ -259,7 +261,9 @@ class TestTrainer:
         with taught.db.read() as tx:
             live = registry.live_release(tx, "pets", CLASSIFIER)
         assert live is not None
-        whole = training.read(taught, projects.get(taught, "pets"), CLASSIFIER, release, self.ENCODER)
+        whole = training.read(
+            taught, projects.get(taught, "pets"), CLASSIFIER, release, self.ENCODER.digest, self.ENCODER.dimension
+        )
         assert isinstance(whole, artefact.Artefact)
         assert whole.card == live["card"]
         assert {o.key.split("/")[3] for o in taught.objects.list(folder)} == {release}
