@@ -263,6 +263,9 @@ def test_a_bad_picture_among_good_ones_is_named(
 BAD_FORMS = {
     "no boundary": ("multipart/form-data", form(b"x", b"y"), 400, "bad_request"),
     "empty boundary": ("multipart/form-data; boundary=", form(b"x", b"y"), 400, "bad_request"),
+    "an empty boundary that is meant": (
+        "multipart/form-data; boundary=", form(b"x", b"y").replace(b"b0undary", b""), 400, "bad_request"
+    ),
     "a long boundary": ("multipart/form-data; boundary=" + "b" * 1_000, form(b"x", b"y"), 400, "bad_request"),
     "another boundary": ("multipart/form-data; boundary=another", form(b"x", b"y"), 400, "bad_request"),
     "boundary of rubbish": ("multipart/form-data; boundary=\xff\x01", form(b"x", b"y"), 400, "bad_request"),

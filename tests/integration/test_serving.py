@@ -215,10 +215,17 @@ def test_what_a_former_version_kept_on_disk_still_serves(stores, project, serve,
     assert again.predict("pets", jpeg(2)) == before
 
 
-@pytest.mark.parametrize("state", ["", "[]", '{"encoder": null, "projects": {"pets": 7}}', "{}", '{"projects": []}'])
-def test_a_torn_note_of_what_was_served_is_no_hindrance(stores, project, serve, tmp_path, state):
-    (tmp_path / "inference").mkdir()
-    (tmp_path / "inference" / "state.json").write_text(state)
+@pytest.mark.parametrize("state", ["", "[]", '{"encoder": null, "projects": {"pets": 7}}', "{}"])
+def test_a_torn_note_of_what_was_served_is_no_hindrance(stores, project, serve, train, tmp_path, state):
+    """It is asked for where the live release cannot be had."""
     one = serve(stores)
     wait_for(lambda: ready(one), 20, "readiness")
-    assert served(one) is None
+    serve.stop()
+    release = train()
+    (tmp_path / "inference" / "state.json").write_text(state)
+    again = serve(Stores(stores.db, Objects("http://127.0.0.1:9", "no", "body")))
+    wait_for(lambda: ready(again), 20, "readiness")
+    assert again.snapshot().problems["pets", "classifier"]
+    assert served(again) is None
+    last = serve(stores)
+    wait_for(lambda: ready(last) and served(last) == release, 20, "the release")
