@@ -112,10 +112,10 @@ def _label_studio(settings: Settings) -> str:
 
 def _releases(settings: Settings) -> str:
     said = Inference(settings.inference_url).releases()
-    problems = [f"{r['project']}: {r['problem']}" for r in said["releases"] if r["problem"]]
+    problems = [f"{r['project']}'s {r['head']}: {r['problem']}" for r in said["releases"] if r["problem"]]
     if problems:
         raise _Unwell("; ".join(problems))
-    return ", ".join(f"{r['project']}: {r['release'] or 'no release yet'}" for r in said["releases"])
+    return ", ".join(f"{r['project']}'s {r['head']}: {r['release'] or 'no release yet'}" for r in said["releases"])
 
 
 def _service(base: str) -> str:

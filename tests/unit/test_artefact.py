@@ -78,6 +78,7 @@ def test_weights_that_are_sound_but_not_the_manifests_are_refused():
     [
         (save(tensors(weight=np.full((3, D), np.nan, np.float32))), "finite"),
         (save(tensors(weight=np.full((3, D), np.inf, np.float32))), "finite"),
+        (save(tensors(weight=np.full((3, D), 1e38, np.float32))), "huge"),
         (save(tensors(weight=np.zeros((D, 3), np.float32))), "shapes"),
         (save(tensors(weight=np.zeros((3, D + 1), np.float32))), "shapes"),
         (save(tensors(extra=np.zeros(1, np.float32))), "names"),

@@ -23,6 +23,7 @@ from closedloop.storage.objects import MODELS
 
 WEIGHTS, CARD, MANIFEST = "model.safetensors", "card.json", "MANIFEST.json"
 LARGEST = 200 * 2**20  # bytes
+LARGEST_WEIGHT = 1e6
 LARGEST_HEADER = 2**16  # bytes of a safetensors file that name its tensors: ours have a few hundred
 Head = Classifier | Ranker | Cropper
 _Reader = tuple[Shapes, Callable[[dict[str, np.ndarray]], Head]]  # what tensors a card promises, and a head of them
@@ -104,6 +105,8 @@ def unpack(
     )
     require(all(tensor.dtype == np.float32 for tensor in tensors.values()), "its tensors are not float32")
     require(all(bool(np.isfinite(tensor).all()) for tensor in tensors.values()), "its weights are not all finite")
+    # A fit of ours has weights far below this; larger ones would overflow on the way to an answer.
+    require(all(np.abs(tensor).max(initial=0) <= LARGEST_WEIGHT for tensor in tensors.values()), "its weights are huge")
     return Artefact(project.id, head_name, release, classes, encoder, make(tensors), card)
 
 
