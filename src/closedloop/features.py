@@ -102,6 +102,7 @@ class Features:
         with self._stores.db.read() as tx:
             known = features.parts_with(tx, self._project_id, self._digest, kind, wanted)
         missing = [id_ for id_ in wanted if id_ not in known]
+        self._there(missing)  # before an encoder is loaded, and thousands are computed, for one that is gone
         for start in range(0, len(missing), PART):
             known.update(self._compute(kind, missing[start : start + PART], compute, start, len(missing)))
         rows: dict[str, list[int]] = {}
@@ -194,11 +195,16 @@ class Features:
     def _tower(self) -> Encoder:
         return self._loaded_once()
 
-    def _decoded(self, ids: Sequence[str], size: int) -> list[Any]:
+    def _there(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Records of these pictures; PictureRemoved where one is gone."""
         with self._stores.db.read() as tx:
             there = pictures.images_of(tx, self._project_id, ids)
         if len([row for row in there.values() if row["removed_at"] is None]) < len(set(ids)):
             raise PictureRemoved
+        return there
+
+    def _decoded(self, ids: Sequence[str], size: int) -> list[Any]:
+        there = self._there(ids)
 
         def one(id_: str) -> Any:
             try:

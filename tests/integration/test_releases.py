@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from closedloop import annotations, lineage, releases, removal, reproduction, tasks, training
+from closedloop import annotations, installations, lineage, releases, removal, reproduction, tasks, training
 from closedloop.errors import (
     AmbiguousRelease,
     CannotPin,
@@ -19,7 +19,7 @@ from closedloop.errors import (
 from closedloop.models import artefact
 from closedloop.project import CLASSIFIER, Project
 from closedloop.queues import RANDOM_SAMPLE
-from closedloop.storage import asking, pictures, registry
+from closedloop.storage import asking, features, pictures, registry
 from tests.integration.answered import ENCODER, lenient
 
 
@@ -88,27 +88,33 @@ def test_what_cannot_answer_cannot_be_pinned(stores, project, clock, answered, t
     assert live(stores) == two[1]
 
 
-def test_a_release_is_made_again_byte_by_byte(stores, two):
-    made = reproduction.run(stores, two[0])
+def test_a_release_is_made_again_byte_by_byte(stores, clock, two):
+    made = reproduction.run(stores, two[0], clock)
     assert (made.release, made.same, made.differences) == (f"pets/classifier/{two[0]}", True, {})
     assert made.made_with == {}
-    assert reproduction.run(stores, f"pets/classifier/{two[1]}").same
+    assert reproduction.run(stores, f"pets/classifier/{two[1]}", clock).same
 
 
 def test_new_classes_do_not_change_what_was_made(stores, project, clock, two):
     from closedloop import project as projects
 
     projects.add(stores, project.model_copy(update={"classes": (*project.classes, "newt")}), clock())
-    assert reproduction.run(stores, two[0]).same
+    assert reproduction.run(stores, two[0], clock).same
 
 
-def test_another_picture_than_then_makes_other_weights(stores, two):
-    other = np.eye(1, 16, dtype="<f4").tobytes()
+def test_another_picture_than_then_makes_other_weights(stores, clock, two):
+    """The same features, but two pictures look like another one."""
+    chosen = installations.chosen_encoder(stores)
+    ids = [f"{n:032x}" for n in range(80)]
+    seen = training.features_of(stores, "pets", chosen, clock).vectors(ids)
+    seen[:2] = np.eye(1, 16, dtype="<f4")
     with stores.db.write() as tx:
-        table = pictures.embeddings
-        tx.execute(table.update().where(table.c.image_id == f"{0:032x}").values(vector=other))
-        tx.execute(table.update().where(table.c.image_id == f"{1:032x}").values(vector=other))
-    made = reproduction.run(stores, two[0])
+        for id_ in ids:
+            features.drop_parts(tx, "pets", id_)
+        of_all = {"project_id": "pets", "encoder": chosen.digest}
+        vectors = zip(ids, seen, strict=True)
+        pictures.add_embeddings(tx, [{**of_all, "image_id": id_, "vector": vector.tobytes()} for id_, vector in vectors])
+    made = reproduction.run(stores, two[0], clock)
     assert not made.same
     assert all(by is None or by > 0 for by in made.differences.values())
     assert made.differences
@@ -129,7 +135,7 @@ def test_what_is_gone_is_named(stores, clock, two, lost):
         stores.objects.remove(f"{artefact.place('pets', CLASSIFIER, two[0])}/{artefact.WEIGHTS}")
     said = {"picture": "were removed", "dataset": "not there", "tampered": "not what was frozen", "weights": "read"}
     with pytest.raises(NotReproducible, match=said[lost]):
-        reproduction.run(stores, two[0])
+        reproduction.run(stores, two[0], clock)
 
 
 def test_a_name_that_two_projects_have_wants_the_project(stores, project, clock, two):

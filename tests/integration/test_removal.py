@@ -41,6 +41,9 @@ class Tower:
 
     name, digest, size = "tower", "f" * 64, 8
 
+    def embed(self, images: list[object]) -> None:
+        raise AssertionError("asked for a picture that is gone")
+
 
 class Desk:
     """Takes pictures from visitors, and does what the sampler does."""
