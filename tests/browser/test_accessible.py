@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, expect
 
 from closedloop import accounts, removal
@@ -18,13 +17,9 @@ from closedloop.storage import Stores
 from closedloop.storage.tables import images
 from demo.installation import Installation
 from tests.browser.conftest import OPENING, SIZES
-from tests.browser.looking import sign_in, watch, width_and_window
+from tests.browser.looking import sign_in, violations, watch, width_and_window
 from tests.browser.shapes import now
 
-STANDARDS = {
-    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]},
-    "rules": {"target-size": {"enabled": True}},  # of WCAG 2.2; axe leaves it out unless it is named
-}
 COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 MAX_BYTES = 200_000
 BYTES = """() => { const page = performance.getEntriesByType("navigation")[0];
@@ -179,16 +174,6 @@ def pages(browser: Browser, installation: Installation, owner_state: Any, shapes
         page.context.close()
 
 
-def violations(page: Page, **options: Any) -> list[str]:
-    """What axe finds wrong with a page as it is."""
-    found = page.evaluate("(options) => axe.run(options)", {"resultTypes": ["violations"], **options})["violations"]
-    first = [one["nodes"][0] for one in found]
-    return [
-        f"{one['id']}, {len(one['nodes'])} times, as in {node['html'][:200]} {node['failureSummary']}"
-        for one, node in zip(found, first, strict=True)
-    ]
-
-
 @pytest.mark.parametrize("name", PLACES)
 def test_a_page_is_for_everyone_in_light_and_dark(pages, names, size, name, files):
     place = PLACES[name]
@@ -202,10 +187,9 @@ def test_a_page_is_for_everyone_in_light_and_dark(pages, names, size, name, file
     place.then(page, next(files))
     width, window = width_and_window(page)
     assert width <= window, "the page scrolls sideways"
-    page.evaluate(AXE_SCRIPT)
-    found = violations(page, **STANDARDS)
+    found = violations(page)
     page.emulate_media(color_scheme="dark")
-    found += [f"in the dark: {one}" for one in violations(page, **COLOURS)]
+    found += [f"in the dark: {one}" for one in violations(page, COLOURS)]
     # That an address answered with an error, as it was meant to, is no fault of the page.
     wrong = [fault for fault in faults if "the server responded with a status of 4" not in fault]
     faults.clear()

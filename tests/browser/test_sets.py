@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Locator, Page, expect
 
 from closedloop import project as projects
@@ -15,16 +14,18 @@ from closedloop import sets, survey
 from closedloop.storage import tables
 from closedloop.storage.tables import suggestions
 from tests import choosing
-from tests.browser.looking import sign_in, wide_alone, width_and_window
+from tests.browser.looking import (
+    CARRIED,
+    carried,
+    choose_by_key,
+    sign_in,
+    tab_to,
+    violations,
+    wide_alone,
+    width_and_window,
+)
 from tests.choosing import Site
 
-STANDARDS = {
-    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]},
-    "rules": {"target-size": {"enabled": True}},
-}
-CARRIED = """(files) => { const carried = new DataTransfer();
-  for (const [name, bytes] of files) carried.items.add(new File([Uint8Array.from(bytes)], name, {type: "image/png"}));
-  return carried }"""
 HOSTILE = ("<img src=x onerror=alert(1)>", "\"'><script>alert(1)</script>", "{{ 7 * 7 }} {0} %s", "‮ txt.exe", "&amp;")
 
 
@@ -71,10 +72,6 @@ def send(page: Page, files: Iterator[Path], count: int = 3) -> Locator:
     item = items(page).first
     expect(item.get_by_text(re.compile(r"^Picture \d+ is the best\.$"))).to_be_visible()
     return item
-
-
-def carried(files: Iterator[Path], count: int) -> list[tuple[str, list[int]]]:
-    return [(path.name, list(path.read_bytes())) for path, _ in zip(files, range(count), strict=False)]
 
 
 # Choosing
@@ -281,10 +278,7 @@ def test_nothing_jumps_while_a_set_is_sent_and_answered(page, site, files, count
 
 @wide_alone
 def test_the_keyboard_alone_is_enough(page, files):
-    tab_to(page, "Choose the pictures")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
-    chooser.value.set_files([next(files) for _ in range(3)])
+    choose_by_key(page, "Choose the pictures", *(next(files) for _ in range(3)))
     expect(chosen(page)).to_have_count(3)
     tab_to(page, "Remove picture 1")
     page.keyboard.press("Enter")
@@ -320,7 +314,6 @@ def test_it_works_without_javascript(open_page, files):
 def test_axe_finds_nothing_in_any_state(page, site, files, tmp_path):
     notes = tmp_path / "notes.png"
     notes.write_text("these are my notes")
-    page.evaluate(AXE_SCRIPT)
     assert violations(page) == []
     choose(page, files, 3)
     page.set_input_files("#file", notes)
@@ -351,14 +344,12 @@ def test_axe_finds_nothing_on_the_pages_of_members(open_page, site, files, colou
     for path in ("", "dashboard", "images", f"images/{image_id}", "settings"):
         page.goto(f"/p/covers/{path}")
         page.locator("details").evaluate_all("(all) => all.forEach((one) => one.open = true)")
-        page.evaluate(AXE_SCRIPT)
         assert violations(page) == [], path
         width, window = width_and_window(page)
         assert width <= window, path
     page.goto("/projects/new?kind=selection")
     page.get_by_role("button", name="Make the project").click()
     expect(page.get_by_role("alert")).to_be_visible()
-    page.evaluate(AXE_SCRIPT)
     assert violations(page) == []
 
 
@@ -390,22 +381,3 @@ def test_names_and_titles_are_text(page, site, files):
     assert page.locator("img[onerror]").count() == 0
     assert heard == []
     projects.add(site.stores, before, choosing.START)
-
-
-def violations(page: Page) -> list[str]:
-    """What axe finds wrong with a page as it is."""
-    found = page.evaluate("(options) => axe.run(options)", STANDARDS)
-    return [f"{one['id']}: {node['html'][:200]}" for one in found["violations"] for node in one["nodes"]]
-
-
-def tab_to(page: Page, name: str) -> None:
-    """Press Tab until what is called `name` has the focus."""
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        element = "document.activeElement"
-        named = page.evaluate(
-            f"({element}.ariaLabel || {element}.labels?.[0]?.textContent || {element}.textContent).trim()"
-        )
-        if named.startswith(name):
-            return
-    pytest.fail(f"the keyboard does not reach “{name}”")

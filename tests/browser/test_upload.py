@@ -1,7 +1,6 @@
 """The upload page: pictures are sent in every way there is, answered, corrected, and taken back."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,11 @@ from playwright.sync_api import Locator, Page, expect
 from closedloop.project import Project
 from closedloop.storage import Stores
 from closedloop.storage.tables import images, predictions
-from tests.browser.looking import wide_alone
+from tests.browser.looking import CARRIED, carried, choose_by_key, tab_to, wide_alone
 
 pytestmark = pytest.mark.usefixtures("shapes")
 
 SHAPE = re.compile("^(round|square)$")
-# (files) => a DataTransfer that holds them, as a drag or the clipboard brings it
-CARRIED = """(files) => { const carried = new DataTransfer();
-  for (const [name, bytes] of files) carried.items.add(new File([Uint8Array.from(bytes)], name, {type: "image/png"}));
-  return carried }"""
 
 
 @pytest.fixture
@@ -43,10 +38,6 @@ def send(page: Page, file: Path) -> Locator:
     page.set_input_files("#file", file)
     expect(items(page)).to_have_count(before + 1)
     return answered(items(page).first)
-
-
-def carried(files: Iterator[Path], count: int) -> list[tuple[str, list[int]]]:
-    return [(path.name, list(path.read_bytes())) for path, _ in zip(files, range(count), strict=False)]
 
 
 # Ways to send
@@ -369,10 +360,7 @@ def test_who_wants_no_keys_turns_them_off_for_good(page, files):
 
 @wide_alone
 def test_the_keyboard_alone_is_enough(page, files):
-    tab_to(page, "Choose pictures")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")  # Enter opens it too, now and then before Playwright listens
-    chooser.value.set_files(next(files))
+    choose_by_key(page, "Choose pictures", next(files))
     item = answered(items(page))
     tab_to(page, "Flag incorrect label")
     page.keyboard.press("Enter")
@@ -509,19 +497,6 @@ def remove_elsewhere(page: Page) -> None:
     items(other).first.get_by_role("button", name="Remove for good").click()
     expect(other.get_by_text("Removed, with everything")).to_be_visible()
     other.close()
-
-
-def tab_to(page: Page, name: str) -> None:
-    """Press Tab until what is called `name` has the focus."""
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        element = "document.activeElement"
-        named = page.evaluate(
-            f"({element}.ariaLabel || {element}.labels?.[0]?.textContent || {element}.textContent).trim()"
-        )
-        if named.startswith(name):
-            return
-    pytest.fail(f"the keyboard does not reach “{name}”")
 
 
 def count(records: Stores) -> int:

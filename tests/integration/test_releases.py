@@ -113,7 +113,9 @@ def test_another_picture_than_then_makes_other_weights(stores, clock, two):
             features.drop_parts(tx, "pets", id_)
         of_all = {"project_id": "pets", "encoder": chosen.digest}
         vectors = zip(ids, seen, strict=True)
-        pictures.add_embeddings(tx, [{**of_all, "image_id": id_, "vector": vector.tobytes()} for id_, vector in vectors])
+        pictures.add_embeddings(
+            tx, [{**of_all, "image_id": id_, "vector": vector.tobytes()} for id_, vector in vectors]
+        )
     made = reproduction.run(stores, two[0], clock)
     assert not made.same
     assert all(by is None or by > 0 for by in made.differences.values())

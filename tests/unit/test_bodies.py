@@ -1,7 +1,8 @@
 """The bodies of requests: what a form holds comes out of it however it arrives, and what is held is counted."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -37,7 +38,13 @@ def taken(take: Callable[[Request], Any], sent: Request) -> Any:
         async with take(sent) as body:
             return body
 
-    return asyncio.run(run())
+    return finished(run())
+
+
+def finished(work: Coroutine[Any, Any, Any]) -> Any:
+    """What work gives; in a thread of its own, since Playwright's loop keeps running in that of the tests."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 @given(st.lists(st.binary(max_size=40), min_size=2, max_size=12), st.lists(st.integers(1, 30), min_size=1))
@@ -81,7 +88,7 @@ def test_what_all_requests_hold_is_counted_and_limited(monkeypatch: pytest.Monke
                 pytest.fail("it is no form")
         assert at_work.held == 0
 
-    asyncio.run(run())
+    finished(run())
 
 
 def test_a_picture_of_a_set_has_the_limit_of_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
