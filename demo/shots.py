@@ -11,6 +11,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from rich.console import Console
 
+from demo import scenes
 from demo.__main__ import PICTURES, PROJECT, ROUNDS, SEED, draw, turn
 from demo.installation import CHECKOUT, Installation, live_release, started
 from demo.people import Annotators, Visitor, digits, logged_in
@@ -23,6 +24,7 @@ PAGES = {  # name of the picture: address, where one account must be signed in
     "settings": f"/p/{PROJECT}/settings",
     "people": f"/p/{PROJECT}/people",
     "projects": "/projects",
+    "dashboard-of-sets": f"/p/{scenes.PROJECT}/dashboard",
 }
 LATER = 80  # pictures that the last release answers before it is looked at
 
@@ -36,6 +38,7 @@ def main() -> None:
         rounds = turn(installation, console, visitor)
         draw(rounds, DOCS / "demo.png")
         check_the_last_release(installation, visitor)
+        scenes.turn(installation, console, SEED)
         with a_browser() as browser:
             for size in SIZES:
                 shoot(browser, installation, size)
@@ -84,6 +87,8 @@ def shoot(browser: Browser, installation: Installation, size: str) -> None:
             expect(visitor.locator("#pictures .answer .label")).to_have_count(sent, timeout=20_000)
         visitor.wait_for_load_state("networkidle")
     keep(visitor, "upload", size)
+    send_a_set(visitor)
+    keep(visitor, "sets", size)
     visitor.close()
     owner = browser.new_page(**options)
     owner.goto("/sign-in")
@@ -93,7 +98,7 @@ def shoot(browser: Browser, installation: Installation, size: str) -> None:
     owner.wait_for_load_state("networkidle")
     for name, address in PAGES.items():
         owner.goto(address)
-        if name == "dashboard":
+        if name.startswith("dashboard"):
             for chart in owner.locator("[data-chart]").all():
                 chart.scroll_into_view_if_needed()
                 expect(chart.locator("svg")).to_be_visible(timeout=20_000)
@@ -106,6 +111,20 @@ def shoot(browser: Browser, installation: Installation, size: str) -> None:
     owner.wait_for_load_state("networkidle")
     keep(owner, "picture", size)
     owner.close()
+
+
+def send_a_set(visitor: Page) -> None:
+    """A visitor sends a scene of three shots and is told which is best."""
+    shots = next(scene for scene in scenes.scenes(SEED + 2) if len(scene) == 3)
+    visitor.goto(f"/p/{scenes.PROJECT}/")
+    with tempfile.TemporaryDirectory() as place:
+        files = [Path(place) / f"shot-{number}.png" for number in (1, 2, 3)]
+        for file, shot in zip(files, shots, strict=True):
+            file.write_bytes(shot.data)
+        visitor.set_input_files("#file", files)
+        visitor.get_by_role("button", name="Which is best?").click()
+        expect(visitor.locator("#pictures .member.best")).to_be_visible(timeout=20_000)
+        visitor.wait_for_load_state("networkidle")
 
 
 def keep(page: Page, name: str, size: str) -> None:
