@@ -60,8 +60,8 @@ def train(
     Where the live release has learnt exactly these answers, it is returned and nothing is made.
 
     Raises TooFewAnswers, LeaseTaken while the head is trained by another process (for longer than `patience`, in
-    seconds), LeaseLost if this one was paused
-    for so long that another took over (then nothing is released), StoreAway, DatabaseAway, EncoderUnavailable.
+    seconds), LeaseLost if this one was paused for so long that another took over (then nothing is released),
+    StoreAway, DatabaseAway, EncoderUnavailable.
     """
     with leases.held(stores, f"train:{project.id}:{head}", clock, patience) as lease:
         chosen = installations.encoder(stores)
