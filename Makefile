@@ -26,7 +26,7 @@ test: install ## Run every test; nothing else needs to be prepared.
 test-stack: install ## Build the images, start a whole stack in Docker, kill its containers, and count.
 	@exec $(BIN)/python -m tests.stack
 
-check: install ## ruff, pyright, import-linter and the unit tests, in under a minute.
+check: install ## ruff, pyright, import-linter and the unit tests, in two minutes.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@$(MAKE) --no-print-directory -j3 --output-sync=target check-imports check-types check-unit
