@@ -17,7 +17,7 @@ install: .venv/.installed $(LS_ENV)/.installed ## Install everything from the lo
 run: install ## Start Closedloop on this machine and print where it answers.
 	@exec $(BIN)/closedloop run
 
-demo: install ## Turn the loop in front of you, offline, in under four minutes.
+demo: install ## Turn the loop in front of you, offline, in five minutes.
 	@exec $(BIN)/python -m demo
 
 test: install ## Run every test; nothing else needs to be prepared.

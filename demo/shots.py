@@ -1,6 +1,7 @@
-"""`make shots`: the pictures of README and docs, wide and on a phone, from a demo that has run to its end."""
+"""`make shots`: pictures of the pages for README and docs, wide and on a phone, from a demo run to its end; and a card."""
 
 import itertools
+import json
 import shutil
 import tempfile
 import time
@@ -38,10 +39,11 @@ def main() -> None:
         rounds = turn(installation, console, visitor)
         draw(rounds, DOCS / "demo.png")
         check_the_last_release(installation, visitor)
-        scenes.turn(installation, console, SEED)
+        made = scenes.turn(installation, console, SEED)
+        ranker = next(row["release"] for row in made if (row["head"], row["state"]) == ("ranker", "live"))
         with a_browser() as browser:
             for size in SIZES:
-                shoot(browser, installation, size)
+                shoot(browser, installation, size, ranker)
 
 
 def check_the_last_release(installation: Installation, visitor: Visitor) -> None:
@@ -72,8 +74,8 @@ def a_browser() -> Iterator[Browser]:
         browser.close()
 
 
-def shoot(browser: Browser, installation: Installation, size: str) -> None:
-    """Every page in one size: `docs/<page>-<size>.png`."""
+def shoot(browser: Browser, installation: Installation, size: str, ranker: str) -> None:
+    """Every page in one size, `docs/<page>-<size>.png`; and the card of a ranker, `docs/card.json`."""
     touch = size == "phone"
     options = {"viewport": SIZES[size], "has_touch": touch, "is_mobile": touch, "base_url": installation.pages}
     visitor = browser.new_page(**options)
@@ -106,6 +108,11 @@ def shoot(browser: Browser, installation: Installation, size: str) -> None:
         keep(owner, name, size)
     owner.goto(f"/p/{PROJECT}/releases/classifier/{live_release(installation, PROJECT)}")
     keep(owner, "release", size)
+    of_ranker = f"/p/{scenes.PROJECT}/releases/ranker/{ranker}"
+    owner.goto(of_ranker)
+    keep(owner, "release-of-ranker", size)
+    card = owner.request.get(f"{of_ranker}/card.json").json()
+    (DOCS / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     owner.goto(f"/p/{PROJECT}/images?disagrees=true")
     owner.locator(".tile").first.click()
     owner.wait_for_load_state("networkidle")
