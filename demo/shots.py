@@ -1,4 +1,4 @@
-"""`make shots`: pictures of the pages for README and docs, wide and on a phone, from a demo run to its end; and a card."""
+"""`make shots`: the pictures of README and docs from a demo that has ended, wide and on a phone; and a card in full."""
 
 import itertools
 import json
@@ -130,7 +130,7 @@ def send_a_set(visitor: Page) -> None:
             file.write_bytes(shot.data)
         visitor.set_input_files("#file", files)
         visitor.get_by_role("button", name="Which is best?").click()
-        expect(visitor.locator("#pictures .member.best")).to_be_visible(timeout=20_000)
+        expect(visitor.locator(".member.best")).to_be_visible(timeout=20_000)
         visitor.wait_for_load_state("networkidle")
 
 
