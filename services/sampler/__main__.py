@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from closedloop import gauges, health, leases, outbox, rates, sampling, schedule, selections, survey, sync, tracking
 from closedloop import project as projects
-from closedloop.errors import LabelStudioAway, LeaseTaken
+from closedloop.errors import InferenceAway, LabelStudioAway, LeaseTaken
 from closedloop.inference import Inference
 from closedloop.label_studio import LabelStudio
 from closedloop.logs import configure_logs, get_logger
@@ -61,7 +61,8 @@ class Sampler:
         """Ask about the sets of which a project's ranker is least sure, and have old suggestions renewed."""
         for project in projects.all_projects(self.stores):
             if project.kind == SELECTION:
-                selections.renew(self.stores, project, now())
+                with contextlib.suppress(InferenceAway):  # then what it would say can wait
+                    selections.renew(self.stores, self.inference, project, now())
                 if asked := selections.ask_least_sure(self.stores, project, now()):
                     get_logger().info("least sure sets asked about", project=project.id, sets=asked)
 

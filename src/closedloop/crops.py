@@ -205,7 +205,7 @@ def keep_proposal(tx: Any, project_id: str, image_id: str, proposed: Proposed, n
 
 
 def propose(stores: Stores, inference: Inference, of: str, now: dt.datetime) -> None:
-    """Have the live release propose a crop of `<project>/<picture>`, where there is such a release and no proposal yet.
+    """Have the release that answers propose a crop of `<project>/<picture>`, where it has not; safe to repeat.
 
     Raises InferenceAway, InferenceRefused, StoreAway or DatabaseAway.
     """
@@ -213,10 +213,10 @@ def propose(stores: Stores, inference: Inference, of: str, now: dt.datetime) -> 
     with stores.db.read() as tx:
         picture = pictures.image(tx, project_id, image_id)
         known = sets.newest_proposal(tx, project_id, image_id)
-    if picture is None or picture["removed_at"] is not None or known is not None:
+    if picture is None or picture["removed_at"] is not None:
         return
     proposed = inference.crop(project_id, stores.objects.get(picture["key"]))
-    if proposed is None:
+    if proposed is None or (known is not None and known["release"] == proposed.release):
         return
     with stores.db.write() as tx:
         there = pictures.image(tx, project_id, image_id, lock=True)

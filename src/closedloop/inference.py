@@ -102,6 +102,14 @@ class Inference:
         """What is loaded: `encoder`, `notices`, `releases`. Raises InferenceAway."""
         return self._call("GET", "/v1/releases")
 
+    def served(self, project_id: str) -> dict[str, str]:
+        """Head -> the release that answers for a project at this moment. Raises InferenceAway."""
+        try:
+            rows = [row for row in self.releases()["releases"] if row["project"] == project_id]
+            return {str(row["head"]): str(row["release"]) for row in rows if row["release"] is not None}
+        except (KeyError, TypeError) as error:
+            raise InferenceAway(reason=f"its answer could not be read: {error!r}") from None
+
     def ready(self) -> None:
         """Raise InferenceAway unless the service says that it is ready."""
         self._call("GET", "/readyz")

@@ -13,15 +13,16 @@ from closedloop.inference import Inference
 from closedloop.logs import get_logger
 from closedloop.storage import Stores, asking
 
-BATCH = 200
+BATCH = 200  # entries of a kind in a round
+SLOW, FEW = ("suggest", "propose"), 20  # kinds that may come by thousands and take a second each, and how many at once
 SHORT_WAIT = dt.timedelta(seconds=10)  # for a part that is away: it comes back for all at once
 LONGEST_WAIT = dt.timedelta(minutes=5)
 
 
 def work(stores: Stores, inference: Inference, clock: Callable[[], dt.datetime]) -> int:
-    """Do what is due, oldest first; returns how many entries were done. Raises DatabaseAway."""
+    """Do what is due of every kind, the oldest first; returns how many entries were done. Raises DatabaseAway."""
     with stores.db.read() as tx:
-        entries = asking.due(tx, clock(), BATCH)
+        entries = asking.due(tx, clock(), BATCH, SLOW, FEW)
     count = 0
     away: set[str] = set()  # kinds whose part does not answer: the others go on
     for entry in entries:

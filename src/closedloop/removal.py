@@ -76,7 +76,7 @@ def remove_set(stores: Stores, set_id: str, by: str, now: dt.datetime, visitor: 
         if row is None or (visitor is not None and row["visitor"] != visitor):
             raise UnknownSet
         project_id = row["project_id"]
-        members = sets.pictures_of(tx, project_id, [set_id])[set_id]
+        members = sets.pictures_of(tx, project_id, [set_id]).get(set_id, [])
         known = {image_id: pictures.image(tx, project_id, image_id, lock=True) for image_id in sorted(members)}
         if sets.one(tx, set_id) is None:  # taken back at this moment
             raise UnknownSet
@@ -87,6 +87,7 @@ def remove_set(stores: Stores, set_id: str, by: str, now: dt.datetime, visitor: 
 
 
 def _remove_set(tx: Any, project_id: str, set_id: str, now: dt.datetime) -> None:
+    sets.lock(tx, project_id, set_id)  # nobody asks about it meanwhile
     tombstones.drop_tasks(tx, project_id, set_id=set_id)
     sets.bury(tx, project_id, set_id, now)
 

@@ -1,18 +1,19 @@
 """Which picture of a set is best: who is asked about which sets, what they say, and what a ranker learns from."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from closedloop import queues, tasks, votes
-from closedloop.project import RANKER, Project
+from closedloop.inference import Inference
+from closedloop.project import CROPPER, RANKER, Project
 from closedloop.queues import BY_CHANCE, LEAST_SURE, SELECTION
-from closedloop.storage import Stores, asking, installation, pictures, registry, sets
+from closedloop.storage import Stores, asking, installation, pictures, sets
 from closedloop.votes import ANSWERED, IMPORT, NONE, Vote
 
 BEST, PASSED_OVER = "best", "passed over"  # the part of a picture in a set's answer
-AT_ONCE = 200  # sets whose suggestion is renewed at a time
+AT_ONCE = 200  # sets whose suggestion, and pictures whose crop, is renewed at a time
 
 
 @dataclass(frozen=True)
@@ -95,19 +96,29 @@ def _ask(tx: Any, project_id: str, set_id: str, reason: str, probability: float,
     sets.note_asked(tx, project_id, set_id, now)
 
 
-def renew(stores: Stores, project: Project, now: dt.datetime) -> int:
-    """Promise new suggestions for sets that a former release answered and nobody was asked about; returns how many."""
+def renew(stores: Stores, inference: Inference, project: Project, now: dt.datetime) -> int:
+    """Promise what the releases that answer now have not said: which picture of a set is best, and its crop.
+
+    A set about which annotators were asked keeps what it has. A batch at a time; returns how many were promised. Raises
+    InferenceAway or DatabaseAway.
+    """
+    served = inference.served(project.id)
     with stores.db.read() as tx:
-        live = registry.live_release(tx, project.id, RANKER)
-        old = sets.outdated(tx, project.id, live["id"], AT_ONCE) if live else []
-        # One batch at a time: what was promised before is not done yet.
-        waiting = asking.waiting_by_kind(tx).get("suggest", (0, None))[0]
-    if not old or waiting:
-        return 0
-    with stores.db.write() as tx:
-        for set_id in old:
-            asking.promise(tx, "suggest", set_id, now)
-    return len(old)
+        promised = [("suggest", id_) for id_ in _next(tx, "suggest", sets.outdated, project, served.get(RANKER))]
+        crops = _next(tx, "propose", sets.uncropped, project, served.get(CROPPER))
+        promised += [("propose", f"{project.id}/{id_}") for id_ in crops]
+    if promised:
+        with stores.db.write() as tx:
+            for kind, ref in promised:
+                asking.promise(tx, kind, ref, now)
+    return len(promised)
+
+
+def _next(
+    tx: Any, kind: str, find: Callable[[Any, str, str, int], list[str]], project: Project, release: str | None
+) -> list[str]:
+    """What is to be renewed next: nothing while a batch waits. What has failed before holds nobody up."""
+    return find(tx, project.id, release, AT_ONCE) if release and not asking.is_fresh(tx, kind) else []
 
 
 def settle(of_set: Iterable[Vote]) -> tuple[str | None, tuple[Vote, ...]]:

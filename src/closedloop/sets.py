@@ -122,7 +122,7 @@ def receive(
     id_ = set_id(project.id, check_different(accepted))
     with stores.db.read() as tx:
         known = rows.one(tx, id_)
-    if known is None or known["status"] == "pending":
+    if known is None or known["release"] is None:  # nobody has said which is best
         ranked, proposed = _ask(inference, project.id, [picture.jpeg for picture in accepted])
         keep(stores, project, accepted, "upload", now, visitor, ranked, proposed)
     return get(stores, id_)
@@ -207,7 +207,7 @@ def _keep(
         for picture in sorted(accepted, key=lambda picture: picture.id):
             _keep_picture(tx, project.id, picture, leases[picture.id], source, now)
         new = rows.add(tx, row, ids)
-        if ranked is not None and (new or _is_pending(tx, row["id"])):
+        if ranked is not None and (new or _is_unanswered(tx, row["id"])):
             record(tx, project.id, row["id"], ids, ranked, proposed, now)
         elif new and not picked:
             asking.promise(tx, "suggest", row["id"], now)
@@ -243,9 +243,9 @@ def _keep_picture(
     catalogue.refresh(tx, project_id, picture.id)
 
 
-def _is_pending(tx: Any, id_: str) -> bool:
+def _is_unanswered(tx: Any, id_: str) -> bool:
     row = rows.one(tx, id_)
-    return row is not None and row["status"] == "pending"
+    return row is not None and row["release"] is None
 
 
 def record(
@@ -290,7 +290,7 @@ def suggest(stores: Stores, inference: Inference, id_: str, now: dt.datetime) ->
         return
     jpegs = [stores.objects.get(known[image_id]["key"]) for image_id in ids]
     ranked = inference.rank(row["project_id"], jpegs)
-    proposed = None if ranked.best is None else inference.crop(row["project_id"], jpegs[ranked.best])
+    proposed = _crop(inference, row["project_id"], jpegs, ranked)
     with stores.db.write() as tx:
         for image_id in sorted(ids):
             pictures.image(tx, row["project_id"], image_id, lock=True)
@@ -347,14 +347,23 @@ def of_visitor(stores: Stores, project_id: str, visitor: str, limit: int) -> lis
 
 def _ask(inference: Inference, project_id: str, jpegs: Sequence[bytes]) -> tuple[Ranked | None, Proposed | None]:
     """What the live releases say about a set; None where there is no answer in time."""
-    ranked = None
     try:
         ranked = inference.rank(project_id, jpegs)
-        proposed = None if ranked.best is None else inference.crop(project_id, jpegs[ranked.best])
     except (InferenceAway, InferenceRefused) as error:
         get_logger().warning("set kept for later", reason=str(error))
-        return ranked, None
-    return ranked, proposed
+        return None, None
+    return ranked, _crop(inference, project_id, jpegs, ranked)
+
+
+def _crop(inference: Inference, project_id: str, jpegs: Sequence[bytes], ranked: Ranked) -> Proposed | None:
+    """The proposed crop of a set's best picture, or None; `record` promises one that did not come."""
+    if ranked.best is None:
+        return None
+    try:
+        return inference.crop(project_id, jpegs[ranked.best])
+    except (InferenceAway, InferenceRefused) as error:
+        get_logger().warning("crop left for later", reason=str(error))
+        return None
 
 
 def _key(project_id: str, image_id: str) -> str:

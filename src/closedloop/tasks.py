@@ -17,7 +17,7 @@ from closedloop.task_files import TaskFile
 
 
 class NotYet(Exception):
-    """The picture has no answer yet, so nobody can be asked about it."""
+    """What annotators are to be shown has not come yet."""
 
 
 def prefix(project_id: str, queue: str) -> str:
@@ -81,7 +81,7 @@ def ask(
 def deliver(stores: Stores, id_: str, now: dt.datetime) -> None:
     """Put a task's file where Label Studio will find it; safe to repeat.
 
-    Raises NotYet while the picture has no answer, pydantic.ValidationError where the file would not fit its schema
+    Raises NotYet while there is no answer to show, pydantic.ValidationError where the file would not fit its schema
     (it is not put), StoreAway or DatabaseAway.
     """
     with stores.db.read() as tx:
@@ -114,7 +114,10 @@ def build(stores: Stores, task: Any) -> TaskFile:
         if picture is None:
             raise NotYet
         if task["queue"] == CROP:
-            return task_files.of_crop(task, picture, sets.newest_proposal(tx, project.id, task["image_id"]))
+            proposal = sets.newest_proposal(tx, project.id, task["image_id"])
+            if proposal is None and asking.is_fresh(tx, "propose", f"{project.id}/{task['image_id']}"):
+                raise NotYet
+            return task_files.of_crop(task, picture, proposal)
         answer = pictures.prediction(tx, task["prediction_id"]) if task["prediction_id"] else None
         if answer is None or answer["status"] != "done":
             answer = pictures.newest_answer(tx, project.id, task["image_id"])

@@ -15,6 +15,7 @@ from closedloop import sync
 from closedloop.errors import InferenceAway, LeaseTaken
 from closedloop.inference import Answer, Proposed, Ranked
 from closedloop.label_studio import LabelStudio
+from closedloop.project import CROPPER, RANKER
 from closedloop.storage import Stores
 from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
@@ -59,6 +60,11 @@ class StandIn:
         if self.away:
             raise InferenceAway(reason="test")
         return Proposed((0.1, 0.2, 0.8, 0.9), 0.7, self.release, "e" * 64) if self.label else None
+
+    def served(self, project_id: str) -> dict[str, str]:
+        if self.away:
+            raise InferenceAway(reason="test")
+        return {RANKER: self.release, CROPPER: self.release} if self.label else {}
 
 
 class Loop:

@@ -1,14 +1,17 @@
 """Sets from the upload to the crop that is asked for: kept once, suggested, asked about, answered, removed."""
 
 import json
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from closedloop import annotations, crops, outbox, removal, selections, sets, sync, tasks
+from closedloop import annotations, crops, image, outbox, removal, selections, sets, sync, tasks
 from closedloop import project as projects
 from closedloop.errors import (
+    InferenceRefused,
     PictureOfSet,
     SamePictureTwice,
     SetSize,
@@ -19,7 +22,7 @@ from closedloop.errors import (
 )
 from closedloop.project import Project
 from closedloop.sets import PictureSet
-from closedloop.storage import Stores, tables
+from closedloop.storage import Stores, asking, tables
 from closedloop.storage import sets as rows
 from closedloop.task_files import NONE_IS_GOOD, CropData, SetData, TaskFile
 from tests.conftest import START, Clock
@@ -47,6 +50,9 @@ class Desk:
         for _ in range(5):
             self.clock.forward(seconds=20)
             outbox.work(self.stores, self.inference, self.clock)  # type: ignore[arg-type]
+
+    def renew(self) -> int:
+        return selections.renew(self.stores, self.inference, self.project, self.clock())  # type: ignore[arg-type]
 
     def rows(self, table: sa.Table) -> list[sa.Row]:
         with self.stores.db.read() as tx:
@@ -200,18 +206,127 @@ class TestAsked:
             unsure(picture(seed), picture(seed + 1))
         assert selections.ask_least_sure(unsure.stores, unsure.project, unsure.clock()) == 2
 
+    @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+    def test_a_set_that_goes_while_it_is_asked_about_leaves_no_task(
+        self, unsure: Desk, picture: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made, find, going = unsure(picture(1), picture(2)), rows.least_sure, []
+
+        def interrupted(*arguments: Any) -> list[str]:
+            found = find(*arguments)
+            going.append(threading.Thread(target=take_back, args=(unsure, made)))
+            going[0].start()
+            going[0].join(1)
+            return found
+
+        monkeypatch.setattr(rows, "least_sure", interrupted)
+        assert selections.ask_least_sure(unsure.stores, unsure.project, unsure.clock()) == 1
+        going[0].join()
+        with pytest.raises(UnknownSet):
+            sets.get(unsure.stores, made.id)
+        assert unsure.rows(tables.tasks) == []
+
+
+class TestSuggestedLater:
+    """What releases that came after a set say about it."""
+
     def test_what_a_former_release_suggested_is_suggested_anew(self, unsure: Desk, picture: Make) -> None:
         made = unsure(picture(1), picture(2))
-        live(unsure, "r0002-test")
         unsure.inference.release, unsure.inference.confidence = "r0002-test", 0.55
-        assert selections.renew(unsure.stores, unsure.project, unsure.clock()) == 1
-        assert selections.renew(unsure.stores, unsure.project, unsure.clock()) == 0  # promised already
+        assert unsure.renew() == 2  # which is best, and the crop of that
+        assert unsure.renew() == 0  # promised already
         unsure.work()
-        assert (sets.get(unsure.stores, made.id).release, sets.get(unsure.stores, made.id).confidence) == (
-            "r0002-test",
-            0.55,
-        )
-        assert selections.renew(unsure.stores, unsure.project, unsure.clock()) == 0
+        renewed = sets.get(unsure.stores, made.id)
+        assert (renewed.release, renewed.confidence) == ("r0002-test", 0.55)
+        assert renewed.crop is not None
+        assert renewed.crop.release == "r0002-test"
+        assert len(unsure.rows(tables.proposals)) == 2
+        assert unsure.renew() == 0
+        assert len(unsure.rows(tables.suggestions)) == 2
+
+    def test_annotators_have_seen_what_a_set_keeps_that_they_were_asked_about(self, desk: Desk, picture: Make) -> None:
+        made = desk(picture(1), picture(2))
+        desk.inference.release = "r0002-test"
+        assert desk.renew() == 0
+        assert sets.get(desk.stores, made.id).release == "r0001-test"
+
+    def test_a_first_release_answers_what_was_asked_about_before_it(self, desk: Desk, picture: Make) -> None:
+        desk.inference.label = None
+        made = desk(picture(1), picture(2))
+        desk.work()
+        assert desk.renew() == 0
+        desk.inference.label = "cat"
+        assert desk.renew() == 1
+        desk.work()
+        answered = sets.get(desk.stores, made.id)
+        assert answered.best is not None
+        assert answered.crop is not None
+
+    def test_a_set_that_is_sent_again_is_answered_at_once(self, desk: Desk, picture: Make) -> None:
+        desk.inference.label = None
+        assert desk(picture(1), picture(2)).best is None
+        desk.inference.label = "cat"
+        assert desk(picture(1), picture(2)).best is not None
+
+    def test_an_imported_set_is_answered_to_who_sends_it(self, unsure: Desk, picture: Make) -> None:
+        accepted = sorted((image.accept(picture(seed)) for seed in (1, 2)), key=lambda one: one.id)
+        pick = sets.Pick(accepted[0].id, "s", START)
+        sets.keep(unsure.stores, unsure.project, accepted, "import", START, picked=pick)
+        assert unsure.renew() == 0  # nobody is shown it
+        assert unsure(picture(1), picture(2)).best is not None
+
+    @pytest.mark.parametrize("asked", [True, False])
+    def test_a_crop_comes_once_there_is_a_proposer(
+        self, desk: Desk, unsure: Desk, picture: Make, monkeypatch: pytest.MonkeyPatch, asked: bool
+    ) -> None:
+        at = desk if asked else unsure
+        with monkeypatch.context() as without:
+            without.setattr(at.inference, "crop", lambda *_: None)
+            made = at(picture(1), picture(2))
+            at.work()
+            assert sets.get(at.stores, made.id).crop is None
+        assert at.renew() == 1
+        at.work()
+        assert sets.get(at.stores, made.id).crop is not None
+        assert at.renew() == 0
+
+    def test_a_crop_that_cannot_be_had_keeps_no_suggestion_back(
+        self, unsure: Desk, picture: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unsure.inference.away = True
+        made = unsure(picture(1), picture(2))
+        unsure.inference.away = False
+
+        def refused(*_: object) -> None:
+            raise InferenceRefused(reason="test")
+
+        monkeypatch.setattr(unsure.inference, "crop", refused)
+        unsure.work()
+        assert sets.get(unsure.stores, made.id).best is not None
+
+    def test_one_that_fails_for_ever_holds_up_no_other(self, unsure: Desk, picture: Make) -> None:
+        unsure.inference.away = True
+        unsure(picture(1), picture(2))
+        for key in unsure.places():
+            unsure.stores.objects.remove(key)
+        unsure.inference.away = False
+        whole = unsure(picture(3), picture(4))
+        unsure.work()
+        unsure.inference.release = "r0002-test"
+        assert unsure.renew() == 2
+        unsure.work()
+        assert sets.get(unsure.stores, whole.id).release == "r0002-test"
+        assert unsure.renew() == 0
+
+    def test_hundreds_of_sets_hold_up_nothing_else(self, unsure: Desk) -> None:
+        unsure.inference.away = True
+        with unsure.stores.db.write() as tx:
+            for number in range(300):
+                asking.promise(tx, "suggest", f"{number:032x}", START)
+            asking.promise(tx, "forget", "models/x/y", START)
+        assert outbox.work(unsure.stores, unsure.inference, unsure.clock) == outbox.FEW + 1  # type: ignore[arg-type]
+        assert next(row.kind for row in unsure.rows(tables.outbox) if row.done_at) == "suggest"
+        assert [row.done_at is not None for row in unsure.rows(tables.outbox) if row.kind == "forget"] == [True]
 
 
 class TestAnswered:
@@ -304,14 +419,15 @@ class TestRemoved:
 
     def test_a_removed_picture_takes_its_sets_and_crops_with_it(self, desk: Desk, picture: Make) -> None:
         made = desk(picture(1), picture(2))
-        removal.remove(desk.stores, "scenes", made.image_ids[0], "owner", desk.clock())
+        other = next(image_id for image_id in made.image_ids if image_id != made.best)
+        removal.remove(desk.stores, "scenes", str(made.best), "owner", desk.clock())
         desk.work()
         with pytest.raises(UnknownSet):
             sets.get(desk.stores, made.id)
-        assert desk.rows(tables.proposals) == [] or made.best == made.image_ids[1]
-        assert [key.split("/")[-1] for key in desk.places()] == [f"{made.image_ids[1]}.jpg"]
+        assert desk.rows(tables.proposals) == []
+        assert [key.split("/")[-1] for key in desk.places()] == [f"{other}.jpg"]
         with pytest.raises(UnknownPicture):
-            removal.remove(desk.stores, "scenes", made.image_ids[0], "owner", desk.clock())
+            removal.remove(desk.stores, "scenes", str(made.best), "owner", desk.clock())
 
     def test_a_set_that_comes_again_is_asked_about_anew(self, desk: Desk, picture: Make) -> None:
         first = desk(picture(1), picture(2))
@@ -326,11 +442,5 @@ class TestRemoved:
         assert len(desk.places()) == 2
 
 
-def live(desk: Desk, release: str) -> None:
-    """A ranker's release that the records call live."""
-    frozen = {"id": "d" * 16, "head": "ranker", "digest": "d" * 64, "items": 0, "created_at": START}
-    row = {"head": "ranker", "id": release, "number": 2, "dataset_id": "d" * 16, "encoder": "e" * 64, "state": "live"}
-    with desk.stores.db.write() as tx:
-        tx.execute(tables.datasets.insert().values(project_id=desk.project.id, **frozen))
-        more = {"reason": "", "card": {}, "created_at": START, "project_id": desk.project.id}
-        tx.execute(tables.releases.insert().values(**row, **more))
+def take_back(desk: Desk, made: PictureSet) -> None:
+    removal.remove_set(desk.stores, made.id, "visitor", desk.clock(), ME)

@@ -141,13 +141,14 @@ class TestObjects:
     @pytest.mark.parametrize("breaks", [1, 100])
     def test_an_answer_that_breaks_off_is_asked_for_again(self, breaks: int) -> None:
         asked = []
+        over = threading.Event()
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
         with socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(2)
+            server.settimeout(0.1)
 
             def answer() -> None:
-                with contextlib.suppress(TimeoutError):
-                    while True:
+                while not over.is_set():
+                    with contextlib.suppress(TimeoutError):
                         connection, _ = server.accept()
                         with connection:
                             request = connection.recv(65536)
@@ -165,6 +166,7 @@ class TestObjects:
             else:
                 with pytest.raises(StoreAway):
                     objects.get("models/x")
+            over.set()
             thread.join()
         assert 2 <= len(asked) <= 4
 

@@ -152,15 +152,15 @@ def take_back_promise(tx: sa.Connection, kind: str, ref: str) -> None:
     tx.execute(outbox.delete().where(outbox.c.kind == kind, outbox.c.ref == ref))
 
 
-def due(tx: sa.Connection, now: dt.datetime, limit: int) -> Sequence[sa.RowMapping]:
-    """What is to be done now, oldest first."""
-    query = (
-        sa.select(outbox)
-        .where(outbox.c.done_at.is_(None), outbox.c.not_before <= now)
-        .order_by(outbox.c.id)
-        .limit(limit)
-    )
-    return tx.execute(query).mappings().all()
+def due(
+    tx: sa.Connection, now: dt.datetime, limit: int, slow: Sequence[str] = (), few: int = 0
+) -> Sequence[sa.RowMapping]:
+    """What is to be done now, oldest first: at most `limit` of each kind, and a `few` of each `slow` one."""
+    number = sa.func.row_number().over(partition_by=outbox.c.kind, order_by=outbox.c.id)
+    waits = sa.select(outbox, number.label("number")).where(outbox.c.done_at.is_(None), outbox.c.not_before <= now)
+    each = waits.subquery()
+    query = sa.select(each).where(each.c.number <= sa.case((each.c.kind.in_(slow), few), else_=limit))
+    return tx.execute(query.order_by(each.c.id)).mappings().all()
 
 
 def done(tx: sa.Connection, outbox_id: int, now: dt.datetime) -> None:
@@ -183,6 +183,12 @@ def waiting(tx: sa.Connection) -> tuple[int, dt.datetime | None]:
         sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(outbox.c.done_at.is_(None))
     ).one()
     return row[0], row[1]
+
+
+def is_fresh(tx: sa.Connection, kind: str, ref: str | None = None) -> bool:
+    """Whether an outbox entry of a kind (about `ref`) is not done and was never tried."""
+    query = sa.select(outbox.c.id).where(outbox.c.kind == kind, outbox.c.done_at.is_(None), outbox.c.attempts == 0)
+    return tx.execute((query if ref is None else query.where(outbox.c.ref == ref)).limit(1)).first() is not None
 
 
 def waiting_by_kind(tx: sa.Connection) -> dict[str, tuple[int, dt.datetime | None]]:

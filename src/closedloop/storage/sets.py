@@ -11,6 +11,7 @@ from closedloop.storage.tables import (
     annotations,
     logged_crops,
     logged_picks,
+    outbox,
     proposals,
     set_pictures,
     sets,
@@ -148,24 +149,64 @@ def least_sure(tx: sa.Connection, project_id: str, limit: int) -> list[str]:
         )
         .order_by(sets.c.confidence, sets.c.id)
         .limit(limit)
+        .with_for_update(skip_locked=True)  # none of them is removed before it is asked about
     )
     return list(tx.execute(query).scalars())
 
 
+def lock(tx: sa.Connection, project_id: str, set_id: str) -> None:
+    """Wait until nobody else is at a set, and keep others away until the transaction ends."""
+    own = (sets.c.project_id == project_id) & (sets.c.id == set_id)
+    tx.execute(sa.select(sets.c.id).where(own).with_for_update()).all()
+
+
 def outdated(tx: sa.Connection, project_id: str, release: str, limit: int) -> list[str]:
-    """Sets that nobody was asked about and whose suggestion is of another release, the oldest first."""
+    """Sets without a suggestion, and those nobody was asked about whose suggestion is of another release.
+
+    Those nobody was asked about come first, then the oldest; not those whose best picture was imported, nor those whose
+    suggestion is promised.
+    """
     picked = sa.select(logged_picks.c.set_id).where(logged_picks.c.project_id == project_id)
+    promised = sa.select(outbox.c.ref).where(outbox.c.kind == "suggest", outbox.c.done_at.is_(None))
+    was_asked = sets.c.asked_at.is_not(None)
     query = (
         sa.select(sets.c.id)
         .where(
             sets.c.project_id == project_id,
-            sets.c.asked_at.is_(None),
             sets.c.status == "done",
             sets.c.removed_at.is_(None),
             sets.c.id.not_in(picked),
-            sa.or_(sets.c.release.is_(None), sets.c.release != release),
+            sets.c.id.not_in(promised),
+            sets.c.release.is_(None) | (~was_asked & (sets.c.release != release)),
         )
-        .order_by(sets.c.created_at, sets.c.id)
+        .order_by(was_asked, sets.c.created_at, sets.c.id)
+        .limit(limit)
+    )
+    return list(tx.execute(query).scalars())
+
+
+def uncropped(tx: sa.Connection, project_id: str, release: str, limit: int) -> list[str]:
+    """Pictures that are the best of a set and have no proposed crop, or, if nobody is asked, that of another release.
+
+    Not those whose proposal is promised.
+    """
+    promised = sa.select(outbox.c.ref).where(outbox.c.kind == "propose", outbox.c.done_at.is_(None))
+    proposed = sa.exists().where(
+        proposals.c.project_id == suggestions.c.project_id,
+        proposals.c.image_id == suggestions.c.best,
+        sets.c.asked_at.is_not(None) | (proposals.c.release == release),
+    )
+    query = (
+        sa.select(suggestions.c.best)
+        .join(sets, (sets.c.project_id == suggestions.c.project_id) & (sets.c.id == suggestions.c.set_id))
+        .where(
+            suggestions.c.project_id == project_id,
+            suggestions.c.best.is_not(None),
+            suggestions.c.release == sets.c.release,  # the newest
+            sa.literal(f"{project_id}/").concat(suggestions.c.best).not_in(promised),
+            ~proposed,
+        )
+        .distinct()
         .limit(limit)
     )
     return list(tx.execute(query).scalars())
