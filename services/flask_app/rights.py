@@ -273,14 +273,17 @@ def count_sign_in(email: str) -> None:
 
 
 def count_upload(pictures: int = 1) -> None:
-    """Count pictures that a visitor sends, where the settings limit them; raises TooManyRequests."""
+    """Count pictures that a visitor sends, where the settings limit them; raises TooManyRequests.
+
+    A set of more pictures than the limit counts as many as that, else it could never be sent.
+    """
     a_minute = context.settings().closedloop_uploads_per_minute
     if not a_minute or signed_in():
         return
     address = request.remote_addr or ""
-    for _ in range(pictures):
-        if me := visitor():
-            rates.take(context.stores(), f"upload:{me}", Limit(a_minute, 60), context.now())
-            rates.take(context.stores(), f"upload-from:{address}", Limit(10 * a_minute, 60), context.now())
-        else:
-            rates.take(context.stores(), f"upload:{address}", Limit(a_minute, 60), context.now())
+    count = min(pictures, a_minute)
+    if me := visitor():
+        rates.take(context.stores(), f"upload:{me}", Limit(a_minute, 60), context.now(), count)
+        rates.take(context.stores(), f"upload-from:{address}", Limit(10 * a_minute, 60), context.now(), count)
+    else:
+        rates.take(context.stores(), f"upload:{address}", Limit(a_minute, 60), context.now(), count)

@@ -146,7 +146,18 @@ def settle(of_picture: Iterable[Vote]) -> tuple[Box | None, tuple[Vote, ...]]:
 
 def votes_of(tx: Any, project_id: str, image_id: str | None = None) -> list[Vote]:
     """The votes that count about the crops of a project's pictures, or of one: annotators' and imported ones."""
-    given = [
+    return _given(tx, project_id, image_id) + _imported(tx, project_id, None if image_id is None else [image_id])
+
+
+def count_settled(tx: Any, project_id: str) -> int:
+    """Of how many pictures of a project the crop is settled."""
+    given = _given(tx, project_id)
+    imported = _imported(tx, project_id, {vote.subject for vote in given})
+    return votes.count_settled(given, imported, sets.count_logged(tx, project_id)[1] - len(imported), settle)
+
+
+def _given(tx: Any, project_id: str, image_id: str | None = None) -> list[Vote]:
+    return [
         Vote(
             row["image_id"],
             row["annotator"],
@@ -159,7 +170,10 @@ def votes_of(tx: Any, project_id: str, image_id: str | None = None) -> list[Vote
         )
         for row in votes.newest(sets.annotations_about(tx, project_id, CROP, image_id))
     ]
-    return given + [
+
+
+def _imported(tx: Any, project_id: str, image_ids: Iterable[str] | None = None) -> list[Vote]:
+    return [
         Vote(
             row["image_id"],
             IMPORT,
@@ -168,7 +182,7 @@ def votes_of(tx: Any, project_id: str, image_id: str | None = None) -> list[Vote
             None,
             row["at"],
         )
-        for row in sets.crops(tx, project_id, image_id)
+        for row in sets.crops(tx, project_id, image_ids)
     ]
 
 

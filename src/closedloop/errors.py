@@ -390,7 +390,9 @@ class UnknownHead(ClosedloopError):
 
 
 class WrongKind(ClosedloopError):
-    """The project "{project}" is a {kind}; this is for a {wanted}."""
+    """The project "{project}" is a {kind}; this is for a {wanted}. A selection takes sets of pictures
+    (`closedloop import-sets`, POST /p/{project}/sets), a classification single ones (`closedloop import`, POST
+    /p/{project}/predict)."""
 
     code = "wrong_kind"
     status = 422

@@ -17,8 +17,8 @@ class Limit:
     seconds: int
 
 
-def take(stores: Stores, key: str, limit: Limit, now: dt.datetime) -> None:
-    """Count one more for `key`; raises TooManyRequests where that is more than the limit, or DatabaseAway.
+def take(stores: Stores, key: str, limit: Limit, now: dt.datetime, times: int = 1) -> None:
+    """Count so many more for `key`; raises TooManyRequests where that is more than the limit, or DatabaseAway.
 
     A sliding window of two counters: the window before counts for the part of it that lies within the last `seconds`.
     What is refused is counted, too: who goes on asking goes on waiting.
@@ -27,7 +27,7 @@ def take(stores: Stores, key: str, limit: Limit, now: dt.datetime) -> None:
     window = dt.timedelta(seconds=limit.seconds)
     into = (now - start) / window
     with stores.db.write() as tx:
-        count = people.count_one(tx, key, start)
+        count = people.count(tx, key, start, times)
         before = people.counted(tx, key, start - window)
     if count + before * (1 - into) > limit.times:
         raise TooManyRequests(seconds=max(1, round((1 - into) * limit.seconds)))

@@ -129,7 +129,18 @@ def settle(of_set: Iterable[Vote]) -> tuple[str | None, tuple[Vote, ...]]:
 
 def votes_of(tx: Any, project_id: str, set_id: str | None = None) -> list[Vote]:
     """The votes that count about a project's sets, or about one; the answer "" says that none is good."""
-    given = [
+    return _given(tx, project_id, set_id) + _imported(tx, project_id, None if set_id is None else [set_id])
+
+
+def count_settled(tx: Any, project_id: str) -> int:
+    """Of how many sets of a project the best picture is settled."""
+    given = _given(tx, project_id)
+    imported = _imported(tx, project_id, {vote.subject for vote in given})
+    return votes.count_settled(given, imported, sets.count_logged(tx, project_id)[0] - len(imported), settle)
+
+
+def _given(tx: Any, project_id: str, set_id: str | None = None) -> list[Vote]:
+    return [
         Vote(
             row["set_id"],
             row["annotator"],
@@ -142,9 +153,12 @@ def votes_of(tx: Any, project_id: str, set_id: str | None = None) -> list[Vote]:
         )
         for row in votes.newest(sets.annotations_about(tx, project_id, SELECTION, set_id), (ANSWERED, NONE))
     ]
-    return given + [
+
+
+def _imported(tx: Any, project_id: str, set_ids: Iterable[str] | None = None) -> list[Vote]:
+    return [
         Vote(row["set_id"], IMPORT, row["image_id"], IMPORT, None, row["at"])
-        for row in sets.picks(tx, project_id, set_id)
+        for row in sets.picks(tx, project_id, set_ids)
     ]
 
 

@@ -222,7 +222,7 @@ def _keep_pick(tx: Any, project_id: str, id_: str, picked: Pick) -> bool:
     row = {"image_id": picked.image_id, "session": picked.session, "at": picked.at}
     if rows.add_pick(tx, {"project_id": project_id, "set_id": id_, **row}):
         return True
-    (former,) = rows.picks(tx, project_id, id_)
+    (former,) = rows.picks(tx, project_id, [id_])
     if former["image_id"] != picked.image_id:
         raise PickedOtherwise(former=former["image_id"])
     return False

@@ -92,8 +92,8 @@ def _sets(stores: Stores, project: Project) -> dict[str, int]:
         return {}
     with stores.db.read() as tx:
         counts = surveys.sets(tx, project.id)
-    picked, cropped = selections.settled_items(stores, project), crops.settled_items(stores, project)
-    return {**counts, "picked": len(picked), "cropped": len(cropped)}
+        picked, cropped = selections.count_settled(tx, project.id), crops.count_settled(tx, project.id)
+    return {**counts, "picked": picked, "cropped": cropped}
 
 
 def _by(record: Record, name: str, key: Callable[[Cell], Key]) -> list[dict[str, Any]]:

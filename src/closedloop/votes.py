@@ -1,7 +1,7 @@
 """Which of all the versions of all the annotations count as votes, whatever they are about."""
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,17 @@ def majority(answers: Iterable[Hashable]) -> Any:
     if not ranking or (len(ranking) == 2 and ranking[0][1] == ranking[1][1]):
         return None
     return ranking[0][0]
+
+
+def count_settled(
+    given: Iterable[Vote], imported: Iterable[Vote], others: int, settle: Callable[[Iterable[Vote]], tuple[Any, Any]]
+) -> int:
+    """How many subjects are settled: of those in `given` with what was `imported` about them, and all the `others`.
+
+    An import alone is always settled, so that it is counted where it lies: there may be hundreds of thousands.
+    """
+    about = by_subject([*given, *imported])
+    return others + sum(settle(of_one)[0] is not None for of_one in about.values())
 
 
 def by_subject(votes: Iterable[Vote]) -> dict[str, list[Vote]]:

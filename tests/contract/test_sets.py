@@ -329,6 +329,18 @@ def test_each_picture_of_a_set_is_counted(
     assert statuses == [201, 201, 429]
 
 
+def test_a_set_larger_than_the_limit_can_be_sent_all_the_same(
+    site: Site, browsers: Callable[..., httpx.Client], picture: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = site.app.extensions[context.EXTENSION]
+    limited = parts["settings"].model_copy(update={"closedloop_uploads_per_minute": 2})
+    monkeypatch.setitem(parts, "settings", limited)
+    visitor = browsers(**JSON)
+    visitor.get("/", headers=HTML)
+    statuses = [send(visitor, [picture(60_000 + 10 * n + m) for m in range(3)]).status_code for n in range(2)]
+    assert statuses == [201, 429]
+
+
 # Whose it is
 
 

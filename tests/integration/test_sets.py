@@ -346,6 +346,32 @@ class TestAnswered:
         (pick,) = selections.settled_items(desk.stores, desk.project)
         assert (pick.set_id, pick.chosen, list(pick.members)) == (made.id, made.image_ids[0], list(made.image_ids))
 
+    def test_what_is_settled_is_counted_as_it_is_learnt(self, desk: Desk, picture: Make) -> None:
+        def counted() -> tuple[int, int]:
+            with desk.stores.db.read() as tx:
+                return selections.count_settled(tx, "scenes"), crops.count_settled(tx, "scenes")
+
+        def learnt() -> tuple[int, int]:
+            items = selections.settled_items(desk.stores, desk.project), crops.settled_items(desk.stores, desk.project)
+            return len(items[0]), len(items[1])
+
+        for seeds in ((1, 2), (3, 4)):
+            accepted = sorted((image.accept(picture(seed)) for seed in seeds), key=lambda one: one.id)
+            pick = sets.Pick(accepted[0].id, "s", START)
+            sets.keep(desk.stores, desk.project, accepted, "import", START, picked=pick)
+        assert counted() == learnt() == (2, 0)
+        desk(picture(5), picture(6))
+        desk.answer("selection", picks("1"))
+        assert counted() == learnt() == (3, 0)
+        (chosen,) = [row.image_id for row in desk.rows(tables.tasks) if row.queue == "crop"]
+        crop = {"image_id": chosen, "session": "", "at": START, "x1": 0, "y1": 0, "x2": 0.4, "y2": 0.5}
+        with desk.stores.db.write() as tx:
+            rows.add_crop(tx, {"project_id": "scenes", **crop})
+        assert counted() == learnt() == (3, 1)
+        corner = {"x": 60, "y": 60, "width": 40, "height": 40}
+        desk.answer("crop", [{"from_name": "box", "value": corner}], number=2)
+        assert counted() == learnt() == (3, 0)  # the annotator means another part
+
     def test_none_is_good_and_skips_ask_for_no_crop_and_teach_nothing(self, desk: Desk, picture: Make) -> None:
         desk(picture(1), picture(2))
         desk.answer("selection", picks(NONE_IS_GOOD))
@@ -416,6 +442,25 @@ class TestRemoved:
             with pytest.raises(UnknownSet):
                 removal.remove_set(desk.stores, made.id, "visitor", desk.clock(), stranger)
         assert sets.get(desk.stores, made.id) == made
+
+    def test_what_was_imported_stays_when_a_visitor_takes_back_the_same(self, unsure: Desk, picture: Make) -> None:
+        accepted = sorted((image.accept(picture(seed)) for seed in (1, 2, 3)), key=lambda one: one.id)
+        picked, (first, _, third) = unsure(picture(1), picture(2), picture(3)), accepted
+        pick = sets.Pick(first.id, "s", START)
+        sets.keep(unsure.stores, unsure.project, accepted, "import", START, picked=pick)
+        cropped = unsure(picture(4), picture(5))
+        crop = {"image_id": cropped.image_ids[0], "session": "", "at": START, "x1": 0, "y1": 0, "x2": 1, "y2": 0.5}
+        with unsure.stores.db.write() as tx:
+            rows.add_crop(tx, {"project_id": "unsure", **crop})
+        for made in (picked, cropped):
+            take_back(unsure, made)
+            assert sets.of_visitor(unsure.stores, "unsure", ME, 9) == [cropped][: made is picked]
+        unsure.work()
+        assert sets.get(unsure.stores, picked.id).visitor is None
+        assert len(unsure.rows(tables.logged_picks)) == len(unsure.rows(tables.logged_crops)) == 1
+        kept = {row.id for row in unsure.rows(tables.images) if row.removed_at is None}
+        assert kept == {*picked.image_ids, cropped.image_ids[0]}
+        assert third.id in kept
 
     def test_a_removed_picture_takes_its_sets_and_crops_with_it(self, desk: Desk, picture: Make) -> None:
         made = desk(picture(1), picture(2))

@@ -76,7 +76,7 @@ class _Crops:
                 about = {"project_id": project.id, "image_id": picture.id}
                 if rows.add_crop(tx, {**about, **edges, "session": row["session_id"], "at": moment.at}):
                     return True
-                (there,) = rows.crops(tx, project.id, picture.id)
+                (there,) = rows.crops(tx, project.id, [picture.id])
                 if (text := _text(there)) != box.as_text():
                     raise CroppedOtherwise(former=text)
                 return False
@@ -88,7 +88,7 @@ class _Crops:
 
     def _cropped_before(self, project_id: str, image_id: str) -> str | None:
         with self.stores.db.read() as tx:
-            crops = rows.crops(tx, project_id, image_id)
+            crops = rows.crops(tx, project_id, [image_id])
         return _text(crops[0]) if crops else None
 
 

@@ -91,7 +91,7 @@ class _Picks:
 
     def _picked_before(self, project_id: str, set_id: str) -> str | None:
         with self.stores.db.read() as tx:
-            picks = rows.picks(tx, project_id, set_id)
+            picks = rows.picks(tx, project_id, [set_id])
         return picks[0]["image_id"] if picks else None
 
 

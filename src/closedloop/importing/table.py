@@ -112,5 +112,7 @@ def _split(data: bytes) -> list[str]:
         (fields,) = csv.reader([text.rstrip("\r\n")], strict=True)
     except (csv.Error, ValueError) as error:
         reason = "a quotation mark is open at the end of the line" if "end of data" in str(error) else str(error)
+        if "\r" in text.rstrip("\r\n"):
+            reason = "its lines end as on old Macintoshes; save it with the line ends of Windows or Unix"
         raise UnreadableRow(reason=f"it is not CSV ({reason})") from None
     return fields

@@ -146,11 +146,12 @@ def remove_invitation(tx: sa.Connection, project_id: str, digest: str) -> bool:
     return bool(tx.execute(invitations.delete().where(own)).rowcount)
 
 
-def count_one(tx: sa.Connection, key: str, starts_at: dt.datetime) -> int:
-    """Count one more in a window; returns how many there are in it now."""
+def count(tx: sa.Connection, key: str, starts_at: dt.datetime, more: int) -> int:
+    """Count so many more in a window; returns how many there are in it now."""
     insert_new(tx, rates, {"key": key, "starts_at": starts_at, "count": 0})
     own = (rates.c.key == key) & (rates.c.starts_at == starts_at)
-    return tx.execute(rates.update().where(own).values(count=rates.c.count + 1).returning(rates.c.count)).scalar_one()
+    counted = rates.update().where(own).values(count=rates.c.count + more)
+    return tx.execute(counted.returning(rates.c.count)).scalar_one()
 
 
 def counted(tx: sa.Connection, key: str, starts_at: dt.datetime) -> int:

@@ -97,16 +97,37 @@ def add_crop(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
     return bool(insert_new(tx, logged_crops, row))
 
 
-def picks(tx: sa.Connection, project_id: str, set_id: str | None = None) -> Sequence[sa.RowMapping]:
-    """The imported picks of a project, or of one set."""
-    query = sa.select(logged_picks).where(logged_picks.c.project_id == project_id)
-    return tx.execute(query if set_id is None else query.where(logged_picks.c.set_id == set_id)).mappings().all()
+def picks(tx: sa.Connection, project_id: str, set_ids: Iterable[str] | None = None) -> Sequence[sa.RowMapping]:
+    """The imported picks of a project, or of these sets."""
+    return _of(
+        tx, sa.select(logged_picks).where(logged_picks.c.project_id == project_id), logged_picks.c.set_id, set_ids
+    )
 
 
-def crops(tx: sa.Connection, project_id: str, image_id: str | None = None) -> Sequence[sa.RowMapping]:
-    """The imported crops of a project, or of one picture."""
+def crops(tx: sa.Connection, project_id: str, image_ids: Iterable[str] | None = None) -> Sequence[sa.RowMapping]:
+    """The imported crops of a project, or of these pictures."""
     query = sa.select(logged_crops).where(logged_crops.c.project_id == project_id)
-    return tx.execute(query if image_id is None else query.where(logged_crops.c.image_id == image_id)).mappings().all()
+    return _of(tx, query, logged_crops.c.image_id, image_ids)
+
+
+def _of(
+    tx: sa.Connection, query: sa.Select[Any], column: sa.Column[Any], ids: Iterable[str] | None
+) -> Sequence[sa.RowMapping]:
+    """The rows of a query; of these alone where there are `ids`."""
+    if ids is None:
+        return tx.execute(query).mappings().all()
+    wanted = list(ids)
+    parts = (wanted[start : start + 500] for start in range(0, len(wanted), 500))
+    return [row for part in parts for row in tx.execute(query.where(column.in_(part))).mappings()]
+
+
+def count_logged(tx: sa.Connection, project_id: str) -> tuple[int, int]:
+    """How many picks and how many crops were imported into a project."""
+    picked, cropped = (
+        tx.execute(sa.select(sa.func.count()).where(table.c.project_id == project_id)).scalar_one()
+        for table in (logged_picks, logged_crops)
+    )
+    return picked, cropped
 
 
 def annotations_about(
@@ -233,6 +254,11 @@ def of_visitor(tx: sa.Connection, project_id: str, visitor: str, limit: int) -> 
         sets.c.visitor == visitor, sets.c.project_id == project_id, sets.c.removed_at.is_(None)
     )
     return list(tx.execute(query.order_by(sets.c.created_at.desc(), sets.c.id).limit(limit)).scalars())
+
+
+def forget_visitor(tx: sa.Connection, project_id: str, set_id: str) -> None:
+    """Forget who sent a set."""
+    tx.execute(sets.update().where(sets.c.project_id == project_id, sets.c.id == set_id).values(visitor=None))
 
 
 def bury(tx: sa.Connection, project_id: str, set_id: str, now: dt.datetime) -> None:
