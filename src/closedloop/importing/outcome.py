@@ -1,5 +1,6 @@
 """What an import did, and the way through a table's rows that gives it."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -86,9 +87,12 @@ def go_through(
 def refusals_of(source: Path, refused: Path | None, dry: bool, columns: tuple[str, ...] = ()) -> Refusals:
     """Where the refusals of an import from `source` go: to the file that was asked for, else to one beside the source.
 
-    A dry run makes no file unless it was asked for. Raises BadRequest where it is the source itself.
+    A dry run makes no file unless it was asked for. One beside the source never replaces a former one, which somebody
+    may be correcting. Raises BadRequest where it is the source itself.
     """
     if refused is not None and refused.exists() and refused.samefile(source):
         raise BadRequest(reason="--refused names the file that is imported")
-    beside = source.resolve().with_name(f"{source.resolve().name}.refused.csv")
+    name = source.resolve().name
+    names = itertools.chain([f"{name}.refused.csv"], (f"{name}.refused.{number}.csv" for number in itertools.count(2)))
+    beside = next(path for path in map(source.resolve().with_name, names) if not path.exists())
     return Refusals(refused or (None if dry else beside), refused is not None, columns)
