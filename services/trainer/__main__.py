@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from closedloop import datasets, gauges, health, schedule
 from closedloop import project as projects
-from closedloop.errors import DatabaseAway, LeaseLost, LeaseTaken, PictureRemoved, TooFewAnswers
+from closedloop.errors import DatabaseAway, LeaseLost, LeaseTaken, LiveChanged, PictureRemoved, TooFewAnswers
 from closedloop.logs import configure_logs, get_logger
 from closedloop.settings import Settings, load_settings
 from closedloop.storage import open_stores
@@ -61,7 +61,7 @@ class Trainer:
 
         try:
             outcome = training.train(self.stores, project, now, head=head)
-        except (LeaseTaken, PictureRemoved, TooFewAnswers) as error:
+        except (LeaseTaken, LiveChanged, PictureRemoved, TooFewAnswers) as error:
             get_logger().info("not trained", project=project.id, head=head, reason=str(error))
             return
         except LeaseLost as error:  # it was paused, and another trainer has done it

@@ -104,7 +104,7 @@ def _candidate(
     after = lesson.fit()
     scores = lesson.scores(after)
     try:
-        before = training.lesson_on(stores, project, head, dataset, clock())
+        before = lesson.once_more()
         before.look(training.features_of(stores, project.id, former, clock, progress))
     except EncoderUnavailable as error:  # its weights are lost: there is nothing to compare with but the obvious
         verdict = lesson.judge_first(scores, lesson.judged, f"the former encoder is lost: {error}")
@@ -114,5 +114,5 @@ def _candidate(
     if not verdict.passed:
         which = f"{project.id}'s {head} was {verdict.reason}"
         raise EncoderNotSwitched(current=former.name, name=chosen.name, reason=which)
-    card = write(stores, lesson, number, chosen, after, verdict, clock())
+    number, card = write(stores, lesson, number, chosen, after, verdict, clock())
     return _Candidate(project.id, head, number, dataset, card, verdict)

@@ -110,6 +110,15 @@ class LeaseTaken(ClosedloopError):
     status = 503
 
 
+class LiveChanged(ClosedloopError):
+    """Another release of {project}'s {head} went live while a candidate was trained, which was not compared with it.
+    Nothing was released. Train again, or wait: the trainer does so when new answers come.
+    """
+
+    code = "live_changed"
+    status = 409
+
+
 class LeaseLost(ClosedloopError):
     """ "{name}" took so long that another process took it over; what this one made was dropped."""
 

@@ -125,11 +125,11 @@ class Features:
         place = feature_places.key(self._project_id, self._digest, kind, part_id)
         try:
             data = self._stores.objects.get(place)
-        except FileNotFoundError:  # removed with one of its pictures since the records were read, or lost: made anew
+            return pq.read_table(io.BytesIO(data), columns=["image_id", *columns])
+        except (FileNotFoundError, pa.ArrowException):  # removed with a picture since the records were read, or lost
             with self._stores.db.write() as tx:
-                features.drop_part(tx, self._project_id, self._digest, part_id)
+                features.drop_part(tx, self._project_id, self._digest, part_id)  # it is made anew
             raise PictureRemoved from None
-        return pq.read_table(io.BytesIO(data), columns=["image_id", *columns])
 
     def _compute(
         self, kind: str, ids: list[str], compute: Callable[[list[str]], dict[str, Any]], done: int, total: int
@@ -152,10 +152,16 @@ class Features:
         with self._stores.db.write() as tx:  # should this process die, or a picture be removed, before it is recorded
             asking.promise(tx, "forget", place, self._clock() + ABANDONED)
         self._stores.objects.put(place, buffer.getvalue())
-        with self._stores.db.write() as tx:
-            if not features.add_part(tx, self._project_id, self._digest, part_id, kind, ids, self._clock()):
-                raise PictureRemoved
-            asking.take_back_promise(tx, "forget", place)
+        try:
+            with self._stores.db.write() as tx:
+                if not features.add_part(tx, self._project_id, self._digest, part_id, kind, ids, self._clock()):
+                    raise PictureRemoved
+                asking.take_back_promise(tx, "forget", place)
+        except features.InAnotherPart:  # which is as good; this file will be removed, as promised
+            with self._stores.db.read() as tx:
+                there = features.parts_with(tx, self._project_id, self._digest, kind, ids)
+            rest = [id_ for id_ in ids if id_ not in there]
+            return there | (self._compute(kind, rest, compute, done, total) if rest else {})
         return dict.fromkeys(ids, part_id)
 
     def _vectors(self, ids: list[str]) -> dict[str, Any]:

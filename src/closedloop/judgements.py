@@ -64,4 +64,6 @@ def _box(name: Any, value: dict[str, Any]) -> Judgement:
         box = Box.from_percent(value.get("x"), value.get("y"), value.get("width"), value.get("height"))
     except UnusableBox as error:
         return Judgement(REFUSED, reason=str(error))
+    except OverflowError:  # JSON knows whole numbers of any length
+        return Judgement(REFUSED, reason="a box with a number that is too large")
     return Judgement(ANSWERED, box.as_text())

@@ -172,9 +172,36 @@ def test_a_picture_that_is_removed_while_it_is_looked_at_leaves_no_features(desk
     assert desk.files() == []
 
 
-def test_a_part_whose_file_is_lost_is_computed_anew(desk: Desk) -> None:
-    first = desk.features.vectors(desk.ids)
-    desk.stores.objects.remove(desk.files()[0])
+@pytest.mark.parametrize("others", [slice(0, 5), slice(1, 2)])
+def test_two_that_look_at_the_same_at_once_leave_no_part_that_outlives_its_pictures(desk: Desk, others: slice) -> None:
+    looked = desk.tower.embed
+
+    def after_another(images: Sequence[Any]) -> np.ndarray:
+        desk.tower.embed = looked  # type: ignore[method-assign]
+        desk.features.vectors(desk.ids[others])
+        return looked(images)
+
+    desk.tower.embed = after_another  # type: ignore[method-assign]
+    seen = desk.features.vectors(desk.ids)
+    np.testing.assert_array_equal(desk.features.vectors(desk.ids), seen)
+    assert {row.id for row in desk.rows(tables.feature_parts)} == {
+        row.part_id for row in desk.rows(tables.feature_pictures)
+    }
+    desk.work(features.ABANDONED)
+    assert len(desk.files()) == len(desk.rows(tables.feature_parts))
+    for id_ in desk.ids:
+        removal.remove(desk.stores, "scenes", id_, "owner", desk.clock())
+    desk.work()
+    assert desk.files() == []
+
+
+@pytest.mark.parametrize("harm", ["lost", "cut off"])
+def test_a_part_whose_file_is_harmed_is_computed_anew(desk: Desk, harm: str) -> None:
+    first, place = desk.features.vectors(desk.ids), desk.files()[0]
+    content = desk.stores.objects.get(place)
+    desk.stores.objects.remove(place)
+    if harm == "cut off":
+        desk.stores.objects.put(place, content[:-20])
     with pytest.raises(PictureRemoved):
         desk.features.vectors(desk.ids)
     np.testing.assert_array_equal(desk.features.vectors(desk.ids), first)

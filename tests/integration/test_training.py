@@ -8,7 +8,7 @@ import json
 import pytest
 
 from closedloop import datasets, installations, releases, training
-from closedloop.errors import LeaseLost, LeaseTaken, NothingToRollBack, ReleaseChanged, TooFewAnswers
+from closedloop.errors import LeaseLost, LeaseTaken, LiveChanged, NothingToRollBack, ReleaseChanged, TooFewAnswers
 from closedloop.features import Features
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
@@ -186,6 +186,33 @@ def test_a_run_that_is_killed_while_writing_leaves_no_release_and_the_next_one_f
     made = training.train(stores, project, clock)
     assert live(stores) == made.release
     assert len([e for e in stores.objects.list("models/pets") if e.key.endswith(artefact.MANIFEST)]) == 1
+
+
+def test_a_candidate_never_follows_a_release_that_it_was_not_judged_against(
+    stores, project, clock, answered, monkeypatch
+):
+    for _ in range(2):
+        answered(40, noise=0.1)
+        training.train(stores, lenient(project), clock)
+    first, second = (row["release"] for row in releases.listing(stores, "pets"))
+    assert live(stores) == second
+    answered(40, noise=0.1)
+    write = training.write
+
+    def after_a_rollback(*arguments):
+        releases.rollback(stores, "pets", CLASSIFIER, clock())
+        return write(*arguments)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(training, "write", after_a_rollback)
+        with pytest.raises(LiveChanged, match="Train again"):
+            training.train(stores, lenient(project), clock)
+    assert live(stores) == first
+    assert len(releases.listing(stores, "pets")) == 2
+    # What was written then says that it was judged against another release: it is not this candidate's card.
+    made = training.train(stores, lenient(project), clock)
+    assert made.card["gate"]["against"] == first
+    assert made.release.startswith("r0004-")
 
 
 def test_a_live_release_that_was_tampered_with_does_not_bar_the_way_to_a_new_one(stores, project, clock, answered):

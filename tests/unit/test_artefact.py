@@ -107,6 +107,8 @@ def test_hostile_weights_are_refused_with_the_reason(weights, reason):
         ({"classes": ["dog", "owl", "newt"]}, "in their order"),
         ({"classes": []}, "in their order"),
         ({"temperature": 0}, "temperature"),
+        ({"temperature": 1e-320}, "temperature"),
+        ({"temperature": 1e30}, "temperature"),
         ({"temperature": "hot"}, "read"),
         ({"recipe": {"kind": "pickle"}}, "read"),
         ({"recipe": {"kind": "mlp", "hidden": 8}}, "names"),
@@ -197,7 +199,7 @@ def test_a_ranker_or_a_cropper_of_something_else_is_refused(head):
         with pytest.raises(BadArtefact, match=reason):
             unpack_of_album(head, artefact.pack(save(sound(head)), of_album(head, **change)))
     for name in given:
-        with pytest.raises(BadArtefact, match="read"):
+        with pytest.raises(BadArtefact, match=f"{name} is missing"):
             unpack_of_album(head, {key: value for key, value in given.items() if key != name})
     with pytest.raises(BadArtefact, match="no such head"):
         unpack_of_album(head, artefact.pack(save(sound(head)), of_album(head, project="pets")), PETS)

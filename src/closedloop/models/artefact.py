@@ -16,6 +16,7 @@ from safetensors.numpy import load, save
 
 from closedloop.errors import BadArtefact
 from closedloop.models import crop_head
+from closedloop.models.calibration import TEMPERATURES
 from closedloop.models.crop_head import Cropper
 from closedloop.models.heads import Classifier, Ranker, Shapes, classifier_shapes, ranker_shapes
 from closedloop.project import CLASSIFIER, CROPPER, RANKER, Project
@@ -73,6 +74,8 @@ def unpack(
         if not condition:
             raise BadArtefact(release=f"{project.id}/{head_name}/{release}", reason=reason)
 
+    for name in (MANIFEST, CARD, WEIGHTS):
+        require(name in files, f"{name} is missing")
     try:
         manifest = json.loads(files[MANIFEST])
         digests = {str(name): str(digest) for name, digest in manifest["sha256"].items()}
@@ -90,8 +93,8 @@ def unpack(
         in_order = classes == project.classes[: len(classes)] and len(classes) >= 2
         require(head_name != CLASSIFIER or in_order, "its classes are not the project's in their order")
         if head_name != CROPPER:
-            temperature = float(card["temperature"])
-            require(np.isfinite(temperature) and temperature > 0, "its temperature is not a positive number")
+            temperature, (coldest, hottest) = float(card["temperature"]), TEMPERATURES
+            require(coldest <= temperature <= hottest, f"its temperature is not from {coldest} to {hottest}")
         header = int.from_bytes(files[WEIGHTS][:8], "little")
         require(header <= LARGEST_HEADER, "the header of its weights is too large")
         tensors = load(files[WEIGHTS])

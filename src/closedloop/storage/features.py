@@ -9,6 +9,10 @@ from closedloop.storage.database import insert_new
 from closedloop.storage.tables import embeddings, feature_parts, feature_pictures, images
 
 
+class InAnotherPart(Exception):
+    """Somebody else has computed one of these pictures meanwhile."""
+
+
 def parts_with(tx: sa.Connection, project_id: str, encoder: str, kind: str, ids: Iterable[str]) -> dict[str, str]:
     """Picture -> the part that holds it, of those that are in one."""
     found: dict[str, str] = {}
@@ -29,7 +33,8 @@ def add_part(
 ) -> bool:
     """Record a part with its pictures; False, and nothing is recorded, where one of them was removed meanwhile.
 
-    Their vectors need not lie in the table `embeddings` any longer.
+    Their vectors need not lie in the table `embeddings` any longer. Raises InAnotherPart, which must end the
+    transaction: a part that no picture leads to would outlive its pictures.
     """
     alive = sa.select(images.c.id).where(
         images.c.project_id == project_id, images.c.id.in_(ids), images.c.removed_at.is_(None)
@@ -39,7 +44,8 @@ def add_part(
     part = {"project_id": project_id, "encoder": encoder, "id": id_, "kind": kind, "created_at": now}
     insert_new(tx, feature_parts, part)
     of_part = {"project_id": project_id, "encoder": encoder, "kind": kind, "part_id": id_}
-    insert_new(tx, feature_pictures, [{**of_part, "image_id": image_id} for image_id in ids])
+    if insert_new(tx, feature_pictures, [{**of_part, "image_id": image_id} for image_id in ids]) < len(ids):
+        raise InAnotherPart
     tx.execute(
         embeddings.delete().where(
             embeddings.c.project_id == project_id, embeddings.c.encoder == encoder, embeddings.c.image_id.in_(ids)

@@ -13,7 +13,7 @@ import numpy as np
 
 from closedloop import datasets, installations, leases
 from closedloop.datasets import Dataset
-from closedloop.errors import BadArtefact, LeaseLost
+from closedloop.errors import BadArtefact, LeaseLost, LiveChanged
 from closedloop.features import Features, Progress
 from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
@@ -60,8 +60,8 @@ def train(
     Where the live release has learnt exactly these answers, it is returned and nothing is made.
 
     Raises TooFewAnswers, LeaseTaken while the head is trained by another process (for longer than `patience`, in
-    seconds), LeaseLost if this one was paused for so long that another took over (then nothing is released),
-    StoreAway, DatabaseAway, EncoderUnavailable.
+    seconds), LeaseLost if this one was paused for so long that another took over, LiveChanged
+    if another release went live meanwhile (then nothing is released), StoreAway, DatabaseAway, EncoderUnavailable.
     """
     with leases.held(stores, f"train:{project.id}:{head}", clock, patience) as lease:
         chosen = installations.encoder(stores)
@@ -73,12 +73,15 @@ def train(
         get_logger().info("training", project=project.id, head=head, dataset=dataset.id, answers=len(dataset.items))
         lesson.look(features_of(stores, project.id, chosen, clock, progress))
         fitted = lesson.fit()
-        verdict = against_live(stores, lesson, fitted, chosen)
+        verdict, judged_against = against_live(stores, lesson, fitted, chosen)
         with stores.db.read() as tx:
             number = registry.next_number(tx, project.id, head)
-        made = write(stores, lesson, number, chosen, fitted, verdict, clock())
+        number, made = write(stores, lesson, number, chosen, fitted, verdict, clock())
         with stores.db.write() as tx:
             lease.check(tx)
+            installation.lock_project(tx, project.id)  # nobody pins or rolls back from here on
+            if _live_id(tx, project.id, head) != judged_against:
+                raise LiveChanged(project=project.id, head=head)
             if installations.chosen_encoder_now(tx) != chosen:
                 raise LeaseLost(name=f"training {project.id}")  # `closedloop encoder use` came in between
             state, reason = record(tx, project.id, head, number, dataset, chosen, made, verdict, clock())
@@ -121,8 +124,16 @@ def _already_live(
     return Outcome(live["id"], LIVE, "nothing is new since the live release, which stays", live["card"])
 
 
-def against_live(stores: Stores, lesson: Lesson, fitted: Any, chosen: ChosenEncoder) -> Verdict:
-    """Judge a fitted candidate: against the live release, or the baselines where there is none that fits."""
+def _live_id(tx: Any, project_id: str, head: str) -> str | None:
+    live = registry.live_release(tx, project_id, head)
+    return live["id"] if live else None
+
+
+def against_live(stores: Stores, lesson: Lesson, fitted: Any, chosen: ChosenEncoder) -> tuple[Verdict, str | None]:
+    """Judge a fitted candidate: against the live release, or the baselines where there is none that fits.
+
+    Returns the verdict and which release was live at that moment.
+    """
     project, dataset = lesson.project, lesson.dataset
     scores = lesson.scores(fitted)
     with stores.db.read() as tx:
@@ -136,14 +147,14 @@ def against_live(stores: Stores, lesson: Lesson, fitted: Any, chosen: ChosenEnco
             why = f"; {error}"  # a live release that cannot be used must not bar the way to a new one
     if live is None or current is None:
         among, basis = _comparable(lesson.judged, lesson.fair)
-        return lesson.judge_first(scores, among, basis + why)
+        return lesson.judge_first(scores, among, basis + why), live and live["id"]
     has_learnt = np.array([any(image_id in learnt for image_id in item.pictures) for item in dataset.items])
     seen = np.isin(lesson.groups, lesson.groups[has_learnt])
     among, basis = _comparable(~seen & lesson.judged, lesson.fair)
     said = lesson.scores_of(current, np.flatnonzero(among))
     with stores.db.read() as tx:
         looks = registry.looks(tx, project.id, lesson.head, live["id"], dataset.id)
-    return lesson.judge(scores, said, among, live["id"], looks, basis)
+    return lesson.judge(scores, said, among, live["id"], looks, basis), live["id"]
 
 
 def _comparable(open_to: np.ndarray, fair: np.ndarray) -> tuple[np.ndarray, str]:

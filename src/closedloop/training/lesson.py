@@ -1,5 +1,6 @@
 """What a head learns from a frozen dataset, and how good it is at that: what every head has in common."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -36,6 +37,10 @@ class Lesson(ABC):
         self.judged = np.array([item.is_settled for item in dataset.items], dtype=bool)
         self.fair = np.array([item.is_representative for item in dataset.items], dtype=bool)
         self.groups = self._groups()  # (n,): answers of one group stand on one side of every split
+
+    def once_more(self) -> "Lesson":
+        """The same lesson, to be looked at with another encoder."""
+        return copy.copy(self)
 
     @abstractmethod
     def check_enough(self) -> None:

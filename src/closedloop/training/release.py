@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import json
 import platform
 from typing import Any
 
@@ -39,18 +40,31 @@ def write(
     fitted: Any,
     verdict: Verdict,
     now: dt.datetime,
-) -> dict[str, Any]:
-    """Write a judged candidate to S3, its manifest last; returns its card. Raises StoreAway."""
+) -> tuple[int, dict[str, Any]]:
+    """Write a judged candidate to S3 under its `number` or the next free one, its manifest last; number and card.
+
+    Raises StoreAway, or BadArtefact where what lies there already was tampered with.
+    """
     weights = artefact.weights_bytes(fitted.head)
-    release = f"r{number:04d}-{hashlib.sha256(weights).hexdigest()[:8]}"
-    folder = artefact.place(lesson.project.id, lesson.head, release)
-    if stores.objects.exists(f"{folder}/{artefact.MANIFEST}"):
-        # A run that was killed after writing left a whole candidate: nothing is written twice.
-        return read(stores, lesson.project, lesson.head, release, chosen.digest, lesson.width).card
-    made = card(lesson, release, chosen, fitted, verdict, now)
+    while True:
+        release = f"r{number:04d}-{hashlib.sha256(weights).hexdigest()[:8]}"
+        made = card(lesson, release, chosen, fitted, verdict, now)
+        folder = artefact.place(lesson.project.id, lesson.head, release)
+        if not stores.objects.exists(f"{folder}/{artefact.MANIFEST}"):
+            break
+        # A run that was killed after writing left a whole candidate, and nothing is written twice. The same weights may
+        # have been judged otherwise by now: then they are another candidate.
+        left = read(stores, lesson.project, lesson.head, release, chosen.digest, lesson.width).card
+        if _but_for_the_time(left) == _but_for_the_time(json.loads(json.dumps(made))):
+            return number, left
+        number += 1
     for name, data in artefact.pack(weights, made).items():
         stores.objects.put(f"{folder}/{name}", data)
-    return made
+    return number, made
+
+
+def _but_for_the_time(card: dict[str, Any]) -> dict[str, Any]:
+    return {name: said for name, said in card.items() if name != "created_at"}
 
 
 def card(
