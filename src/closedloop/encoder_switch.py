@@ -13,7 +13,7 @@ from closedloop import datasets, installations, leases, training
 from closedloop import project as projects
 from closedloop.datasets import Dataset
 from closedloop.errors import EncoderNotSwitched, EncoderUnavailable, Pinned
-from closedloop.features import Features, Progress
+from closedloop.features import Features, Stages
 from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
 from closedloop.models import encoder as encoders
@@ -25,7 +25,7 @@ from closedloop.training.release import write
 PATIENCE = 600.0  # s that it waits for a training that is under way
 
 
-def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: Progress | None = None) -> ChosenEncoder:
+def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], stages: Stages | None = None) -> ChosenEncoder:
     """Switch the installation to another encoder; returns what is recorded.
 
     Both encoders' heads are fitted on the same answers with the same folds and compared on their out-of-fold answers.
@@ -55,7 +55,7 @@ def use(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: P
         made = [
             one
             for project, head in every
-            if (one := _candidate(stores, project, head, former, chosen, tower, clock, progress))
+            if (one := _candidate(stores, project, head, former, chosen, tower, clock, stages))
         ]
         with stores.db.write() as tx:
             for lease in holding:
@@ -86,7 +86,7 @@ def _candidate(
     chosen: ChosenEncoder,
     tower: Encoder,
     clock: Callable[[], dt.datetime],
-    progress: Progress | None,
+    stages: Stages | None,
 ) -> _Candidate | None:
     """A candidate for a head that has a live release; raises EncoderNotSwitched, Pinned."""
     with stores.db.read() as tx:
@@ -100,16 +100,16 @@ def _candidate(
     dataset = datasets.freeze(stores, project, head, clock())
     lesson = training.lesson_on(stores, project, head, dataset, clock())
     lesson.check_enough()
-    lesson.look(Features(stores, project.id, chosen.digest, lambda: tower, clock, progress))
-    after = lesson.fit()
+    lesson.look(Features(stores, project.id, chosen.digest, lambda: tower, clock, stages))
+    after = lesson.fit(stages and stages("learning"))
     scores = lesson.scores(after)
     try:
         before = lesson.once_more()
-        before.look(training.features_of(stores, project.id, former, clock, progress))
+        before.look(training.features_of(stores, project.id, former, clock, stages))
     except EncoderUnavailable as error:  # its weights are lost: there is nothing to compare with but the obvious
         verdict = lesson.judge_first(scores, lesson.judged, f"the former encoder is lost: {error}")
     else:
-        then = before.scores(before.fit())
+        then = before.scores(before.fit(stages and stages("learning from the former encoder")))
         verdict = lesson.judge_switch(scores, then, former.name, "both encoders' heads on the same folds")
     if not verdict.passed:
         which = f"{project.id}'s {head} was {verdict.reason}"

@@ -28,7 +28,8 @@ from closedloop.storage import Stores, asking, features, pictures
 VECTOR, LOOK, GRID = "vector", "look", "grid"
 PART = 256  # pictures
 ABANDONED = dt.timedelta(hours=1)  # after which the file of a part that no record names is removed
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # done, of
+Stages = Callable[[str], Progress]  # the title of what begins now
 _NUMBERS = {"vector": pa.float32(), "texture": pa.float32(), "grid": pa.float16(), "saliency": pa.float32()}
 
 
@@ -54,15 +55,15 @@ class Features:
         digest: str,
         encoder: Callable[[], Encoder],
         clock: Callable[[], dt.datetime],
-        progress: Progress | None = None,
+        stages: Stages | None = None,
     ) -> None:
         self._stores, self._project_id, self._digest = stores, project_id, digest
-        self._encoder, self._clock, self._progress = encoder, clock, progress
+        self._encoder, self._clock, self._stages = encoder, clock, stages
         self._loaded: Encoder | None = None
 
     def of_project(self, project_id: str) -> "Features":
         """The same of another project's pictures."""
-        return Features(self._stores, project_id, self._digest, self._loaded_once, self._clock, self._progress)
+        return Features(self._stores, project_id, self._digest, self._loaded_once, self._clock, self._stages)
 
     def vectors(self, image_ids: Sequence[str]) -> np.ndarray:
         """The pictures' embeddings, (n, d) float32, each of unit length."""
@@ -103,8 +104,10 @@ class Features:
             known = features.parts_with(tx, self._project_id, self._digest, kind, wanted)
         missing = [id_ for id_ in wanted if id_ not in known]
         self._there(missing)  # before an encoder is loaded, and thousands are computed, for one that is gone
+        progress = self._stages("looking at pictures") if self._stages and missing else None
         for start in range(0, len(missing), PART):
-            known.update(self._compute(kind, missing[start : start + PART], compute, start, len(missing)))
+            part = missing[start : start + PART]
+            known.update(self._compute(kind, part, compute, progress, start, len(missing)))
         rows: dict[str, list[int]] = {}
         for row, id_ in enumerate(image_ids):
             rows.setdefault(id_, []).append(row)
@@ -132,15 +135,21 @@ class Features:
             raise PictureRemoved from None
 
     def _compute(
-        self, kind: str, ids: list[str], compute: Callable[[list[str]], dict[str, Any]], done: int, total: int
+        self,
+        kind: str,
+        ids: list[str],
+        compute: Callable[[list[str]], dict[str, Any]],
+        progress: Progress | None,
+        done: int,
+        total: int,
     ) -> dict[str, str]:
         """Compute a part, put its file, record it; picture -> part."""
         columns: dict[str, list[Any]] = {}
         for start in range(0, len(ids), BATCH):
             for name, values in compute(ids[start : start + BATCH]).items():
                 columns.setdefault(name, []).append(values)
-            if self._progress:
-                self._progress(done + min(start + BATCH, len(ids)), total)
+            if progress:
+                progress(done + min(start + BATCH, len(ids)), total)
         with self._stores.db.read() as tx:
             there = pictures.images_of(tx, self._project_id, ids)
         plain = {name: [there[id_][name] for id_ in ids] for name in ("phash", "width", "height")}
@@ -161,7 +170,7 @@ class Features:
             with self._stores.db.read() as tx:
                 there = features.parts_with(tx, self._project_id, self._digest, kind, ids)
             rest = [id_ for id_ in ids if id_ not in there]
-            return there | (self._compute(kind, rest, compute, done, total) if rest else {})
+            return there | (self._compute(kind, rest, compute, progress, done, total) if rest else {})
         return dict.fromkeys(ids, part_id)
 
     def _vectors(self, ids: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from closedloop import datasets, releases, training
 from closedloop import project as projects
 from closedloop.errors import BadArtefact, DatasetLost, NotReproducible, PictureRemoved
-from closedloop.features import Progress
+from closedloop.features import Stages
 from closedloop.installations import ChosenEncoder
 from closedloop.models import artefact
 from closedloop.storage import Stores, answers
@@ -26,7 +26,7 @@ class Reproduction:
     made_with: dict[str, tuple[str, str]]  # what differs of the libraries: (then, now)
 
 
-def run(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: Progress | None = None) -> Reproduction:
+def run(stores: Stores, name: str, clock: Callable[[], dt.datetime], stages: Stages | None = None) -> Reproduction:
     """Train the release of this name again; no release is written.
 
     Raises UnknownRelease, AmbiguousRelease, StoreAway, EncoderUnavailable, and NotReproducible where something that it
@@ -44,13 +44,13 @@ def run(stores: Stores, name: str, clock: Callable[[], dt.datetime], progress: P
         dataset, classes = datasets.read(stores, project.id, frozen["id"], frozen["digest"], head)
         then = project.model_copy(update={"classes": classes})
         lesson = training.lesson_on(stores, then, head, dataset, card=card)
-        lesson.look(training.features_of(stores, project.id, of, clock, progress))
+        lesson.look(training.features_of(stores, project.id, of, clock, stages))
         made = read(stores, project, head, row["id"], of.digest, lesson.width)
     except PictureRemoved:
         raise NotReproducible(release=full, reason="pictures that it learnt from were removed since") from None
     except (BadArtefact, DatasetLost) as error:
         raise NotReproducible(release=full, reason=str(error).removesuffix(".")) from None
-    again = lesson.fit().head
+    again = lesson.fit(stages and stages("learning")).head
     theirs, ours = made.head.tensors, again.tensors
     largest = {tensor: _largest(theirs.get(tensor), ours.get(tensor)) for tensor in sorted({*theirs, *ours})}
     same_weights = artefact.weights_bytes(again) == artefact.weights_bytes(made.head)

@@ -136,7 +136,7 @@ def test_killed_after_a_part_it_goes_on_after_it(desk: Desk) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Features(desk.stores, "scenes", DIGEST, lambda: desk.tower, desk.clock, interrupted).vectors(desk.ids)  # type: ignore[arg-type, return-value]
+        Features(desk.stores, "scenes", DIGEST, lambda: desk.tower, desk.clock, lambda _: interrupted).vectors(desk.ids)  # type: ignore[arg-type, return-value]
     before = desk.tower.looked
     desk.features.vectors(desk.ids)
     assert desk.tower.looked == before + 2

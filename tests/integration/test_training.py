@@ -39,6 +39,16 @@ def test_a_first_release_goes_live_and_its_card_says_all(stores, project, clock,
     assert len(frozen) == 61
 
 
+def test_one_is_told_how_far_the_learning_is(stores, project, clock, answered):
+    answered(45)
+    told = []
+    training.train(stores, project, clock, lambda title: lambda done, total: told.append((title, done, total)))
+    assert list(dict.fromkeys(title for title, *_ in told)) == ["looking at pictures", "learning"]
+    _, done, total = zip(*(one for one in told if one[0] == "learning"), strict=True)
+    assert list(done) == sorted(done)
+    assert (done[-1], len(set(total))) == (total[-1], 1)
+
+
 def test_the_same_answers_train_the_same_bytes(stores, project, clock, answered):
     answered(45)
     made = training.train(stores, project, clock)

@@ -2,7 +2,7 @@
 
 import typer
 
-from closedloop.cli.said import AsJson, bar, faults, now, opened, say
+from closedloop.cli.said import AsJson, bars, faults, now, opened, say
 
 app = typer.Typer(help="The encoder of this installation.")
 
@@ -25,9 +25,9 @@ def encoder_use(name: str, as_json: AsJson = False) -> None:
     """Re-embed, retrain and gate with another encoder; switch only if no project gets worse."""
     from closedloop import encoder_switch
 
-    with faults(as_json), bar(as_json, "looking at pictures") as progress:
+    with faults(as_json), bars(as_json) as stages:
         _, stores = opened()
-        chosen = encoder_switch.use(stores, name, now, progress)
+        chosen = encoder_switch.use(stores, name, now, stages)
     say(as_json, {"encoder": chosen.as_json()}, f"✓ {chosen.name} is used from now on.")
 
 

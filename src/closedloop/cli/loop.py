@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from closedloop.cli.said import AsJson, bar, faults, now, opened, say
+from closedloop.cli.said import AsJson, bars, faults, now, opened, say
 from closedloop.estimates import Estimate
 
 app = typer.Typer()
@@ -71,12 +71,12 @@ def train(
     from closedloop.errors import TooFewAnswers
 
     bodies, texts, lacking = [], [], []
-    with faults(as_json), bar(as_json, "looking at pictures") as progress:
+    with faults(as_json), bars(as_json) as stages:
         _, stores = opened()
         of = projects.get(stores, project)
         for one in of.heads if head is None else (of.check_head(head),):
             try:
-                made = training.train(stores, of, now, progress, one, patience=TRAINING_PATIENCE)
+                made = training.train(stores, of, now, stages, one, patience=TRAINING_PATIENCE)
             except TooFewAnswers as error:  # of this head; the others may have enough
                 lacking.append(error)
                 bodies.append({"head": one, "released": False, "reason": str(error), "code": error.code})

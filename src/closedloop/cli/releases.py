@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from closedloop.cli.said import AsJson, bar, faults, now, opened, say
+from closedloop.cli.said import AsJson, bars, faults, now, opened, say
 from closedloop.project import COMMAND_LINE
 
 app = typer.Typer()
@@ -86,9 +86,9 @@ def reproduce(release: str, as_json: AsJson = False) -> None:
     """
     from closedloop import reproduction
 
-    with faults(as_json), bar(as_json, "looking at pictures") as progress:
+    with faults(as_json), bars(as_json) as stages:
         _, stores = opened()
-        made = reproduction.run(stores, release, now, progress)
+        made = reproduction.run(stores, release, now, stages)
     if made.same:
         text = f"✓ {made.release} was trained again from its dataset: the same weights, byte by byte."
     else:

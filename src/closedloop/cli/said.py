@@ -61,13 +61,26 @@ def say(as_json: bool, body: dict[str, Any], text: str) -> None:
 @contextmanager
 def bar(as_json: bool, title: str) -> Iterator[Any]:
     """A progress bar on stderr, or a line from time to time where that is a file; yields a function (done, of)."""
+    with bars(as_json) as stage:
+        yield stage(title)
+
+
+@contextmanager
+def bars(as_json: bool) -> Iterator[Callable[[str], Any]]:
+    """The same for what goes on in stages; yields a function that makes a stage of a title: a function (done, of)."""
     if not as_json and not err.is_terminal:
-        yield _lines(title)
+        yield _lines
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def stage(title: str) -> Callable[[int, int], None]:
+            for former in progress.task_ids:
+                progress.remove_task(former)
+            task = progress.add_task(title, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield stage
 
 
 def _lines(title: str) -> Callable[[int, int], None]:

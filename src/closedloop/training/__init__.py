@@ -14,7 +14,7 @@ import numpy as np
 from closedloop import datasets, installations, leases
 from closedloop.datasets import Dataset
 from closedloop.errors import BadArtefact, LeaseLost, LiveChanged
-from closedloop.features import Features, Progress
+from closedloop.features import Features, Stages
 from closedloop.gate import Verdict
 from closedloop.installations import ChosenEncoder
 from closedloop.logs import get_logger
@@ -51,7 +51,7 @@ def train(
     stores: Stores,
     project: Project,
     clock: Clock,
-    progress: Progress | None = None,
+    stages: Stages | None = None,
     head: str = CLASSIFIER,
     patience: float = 0.0,
 ) -> Outcome:
@@ -71,8 +71,8 @@ def train(
         if standing := _already_live(stores, project, head, dataset, chosen):
             return standing
         get_logger().info("training", project=project.id, head=head, dataset=dataset.id, answers=len(dataset.items))
-        lesson.look(features_of(stores, project.id, chosen, clock, progress))
-        fitted = lesson.fit()
+        lesson.look(features_of(stores, project.id, chosen, clock, stages))
+        fitted = lesson.fit(stages and stages("learning"))
         verdict, judged_against = against_live(stores, lesson, fitted, chosen)
         with stores.db.read() as tx:
             number = registry.next_number(tx, project.id, head)
@@ -107,10 +107,10 @@ def lesson_on(
 
 
 def features_of(
-    stores: Stores, project_id: str, chosen: ChosenEncoder, clock: Clock, progress: Progress | None = None
+    stores: Stores, project_id: str, chosen: ChosenEncoder, clock: Clock, stages: Stages | None = None
 ) -> Features:
     """What an encoder sees of a project's pictures; it is loaded when something is missing."""
-    return Features(stores, project_id, chosen.digest, lambda: encoders.load(chosen.name), clock, progress)
+    return Features(stores, project_id, chosen.digest, lambda: encoders.load(chosen.name), clock, stages)
 
 
 def _already_live(
@@ -147,7 +147,7 @@ def against_live(stores: Stores, lesson: Lesson, fitted: Any, chosen: ChosenEnco
             why = f"; {error}"  # a live release that cannot be used must not bar the way to a new one
     if live is None or current is None:
         among, basis = _comparable(lesson.judged, lesson.fair)
-        return lesson.judge_first(scores, among, basis + why), live and live["id"]
+        return lesson.judge_first(scores, among, basis + why), live["id"] if live else None
     has_learnt = np.array([any(image_id in learnt for image_id in item.pictures) for item in dataset.items])
     seen = np.isin(lesson.groups, lesson.groups[has_learnt])
     among, basis = _comparable(~seen & lesson.judged, lesson.fair)

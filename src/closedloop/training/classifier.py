@@ -8,7 +8,7 @@ import numpy as np
 
 from closedloop import reliability
 from closedloop.estimates import wilson_interval
-from closedloop.features import Features
+from closedloop.features import Features, Progress
 from closedloop.labels import VISITOR
 from closedloop.models import calibration, classifier, cross_fitting
 from closedloop.project import CLASSIFIER
@@ -65,10 +65,12 @@ class ClassifierLesson(Lesson):
         )
         return np.maximum(trusted / trusted.max(), NOT_TRUSTED)
 
-    def fit(self) -> classifier.Fitted:
+    def fit(self, progress: Progress | None = None) -> classifier.Fitted:
         """Fit on all answers, each weighed by how far its sources can be trusted."""
         count = len(self.project.classes)
-        return classifier.fit(self.vectors, self.labels, self.groups, count, self.fair, self.trust, self.judged)
+        return classifier.fit(
+            self.vectors, self.labels, self.groups, count, self.fair, self.trust, self.judged, progress=progress
+        )
 
     def scores(self, fitted: classifier.Fitted) -> np.ndarray:
         """1 where the likeliest class is the answer, else 0."""

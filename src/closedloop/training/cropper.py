@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from closedloop import graded_gate
-from closedloop.features import Features, Grids
+from closedloop.features import Features, Grids, Progress
 from closedloop.models import cropper, cross_fitting
 from closedloop.models.crop_head import iou
 from closedloop.project import CROPPER
@@ -38,10 +38,12 @@ class CropperLesson(Lesson):
         """The settled crops, (n, 4)."""
         return np.array([[i.box.x1, i.box.y1, i.box.x2, i.box.y2] for i in self.dataset.items])
 
-    def fit(self) -> cropper.Fitted:
+    def fit(self, progress: Progress | None = None) -> cropper.Fitted:
         """Fit on all crops."""
         seen = self.seen
-        return cropper.fit(seen.grids, seen.aspects, seen.saliencies, self.boxes, self.groups, self.fair)
+        return cropper.fit(
+            seen.grids, seen.aspects, seen.saliencies, self.boxes, self.groups, self.fair, progress=progress
+        )
 
     def scores(self, fitted: cropper.Fitted) -> np.ndarray:
         """The overlap of each proposal with the settled crop."""

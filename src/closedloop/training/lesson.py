@@ -11,7 +11,7 @@ from closedloop import gate, graded_gate, near_identical
 from closedloop.bayesian_bootstrap import Mean
 from closedloop.datasets import Dataset
 from closedloop.errors import TooFewAnswers
-from closedloop.features import Features
+from closedloop.features import Features, Progress
 from closedloop.gate import Verdict
 from closedloop.project import Project
 from closedloop.storage import Stores
@@ -56,7 +56,7 @@ class Lesson(ABC):
         """How many numbers its head is given of a picture, or of a cell of it."""
 
     @abstractmethod
-    def fit(self) -> Any:
+    def fit(self, progress: Progress | None = None) -> Any:
         """Fit a head on all of it, with honest answers by heads that have not seen them."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ import numpy as np
 from closedloop import datasets, graded_gate, near_identical
 from closedloop import project as projects
 from closedloop.datasets import Dataset
-from closedloop.features import Features
+from closedloop.features import Features, Progress
 from closedloop.models import ranker
 from closedloop.project import RANKER, SELECTION, Project
 from closedloop.storage import Stores, answers
@@ -61,9 +61,11 @@ class RankerLesson(Lesson):
         """The embedding's dimension and the texture's."""
         return self.own.inputs.shape[1]
 
-    def fit(self) -> ranker.Fitted:
+    def fit(self, progress: Progress | None = None) -> ranker.Fitted:
         """Fit on all picks."""
-        return ranker.fit(self.own.inputs, self.own.sets, self.own.chosen, self.groups, self.fair, self.taught)
+        return ranker.fit(
+            self.own.inputs, self.own.sets, self.own.chosen, self.groups, self.fair, self.taught, progress=progress
+        )
 
     def scores(self, fitted: ranker.Fitted) -> np.ndarray:
         """Of each set, the share of the others that the chosen picture beats."""
