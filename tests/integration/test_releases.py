@@ -135,7 +135,7 @@ def test_what_is_gone_is_named(stores, clock, two, lost):
         stores.objects.put(key, stores.objects.get(key) + b"\n")
     else:
         stores.objects.remove(f"{artefact.place('pets', CLASSIFIER, two[0])}/{artefact.WEIGHTS}")
-    said = {"picture": "were removed", "dataset": "not there", "tampered": "not what was frozen", "weights": "read"}
+    said = {"picture": "were removed", "dataset": "not there", "tampered": "not what was frozen", "weights": "missing"}
     with pytest.raises(NotReproducible, match=said[lost]):
         reproduction.run(stores, two[0], clock)
 
