@@ -239,7 +239,7 @@ HOSTILE = {
     pickled: "header of its weights is too large",
     truncated: "cannot be read",
     with_a_large_header: "header of its weights is too large",
-    without_manifest: "cannot be read",
+    without_manifest: "MANIFEST.json is missing",
     tampered: "not what the manifest says",
 }
 
