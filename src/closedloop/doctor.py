@@ -166,7 +166,10 @@ def _encoder(stores: Stores) -> str:
 def _outbox(stores: Stores) -> str:
     with stores.db.read() as tx:
         count, oldest = asking.waiting(tx)
-    return f"{count} waiting" + (f", the oldest since {oldest.isoformat()}" if oldest else "")
+    if oldest is None:
+        return f"{count} waiting"
+    tried = f", tried {oldest['attempts']} times: {oldest['error']}" if oldest["attempts"] else ""
+    return f"{count} waiting, the oldest since {oldest['created_at'].isoformat()} ({oldest['kind']}{tried})"
 
 
 def _problems(stores: Stores) -> str:

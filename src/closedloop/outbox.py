@@ -1,7 +1,7 @@
 """What was promised inside a transaction and happens after it: answers for kept pictures, task files, removals.
 
-Each entry is done at least once and every deed is safe to repeat. One entry that fails waits longer each time and never
-holds up another.
+Each entry is done at least once and every deed is safe to repeat. One entry that fails is tried again when it is twice
+as old, and never holds up another: however many samplers try it, and whatever else kept it before.
 """
 
 import datetime as dt
@@ -15,6 +15,8 @@ from closedloop.storage import Stores, asking
 
 BATCH = 200  # entries of a kind in a round
 SLOW, FEW = ("suggest", "propose"), 20  # kinds that may come by thousands and take a second each, and how many at once
+SHORTEST_WAIT = dt.timedelta(seconds=1)
+NOT_YET = dt.timedelta(seconds=3)  # for what waits for another entry
 SHORT_WAIT = dt.timedelta(seconds=10)  # for a part that is away: it comes back for all at once
 LONGEST_WAIT = dt.timedelta(minutes=5)
 
@@ -50,21 +52,20 @@ def work(stores: Stores, inference: Inference, clock: Callable[[], dt.datetime])
                 asking.done(tx, entry["id"], clock())
             count += 1
         except tasks.NotYet:
-            _put_off(stores, entry, clock(), dt.timedelta(seconds=3), "its picture waits for an answer")
+            _put_off(stores, entry, clock(), NOT_YET, "its picture waits for an answer")
         except (InferenceAway, StoreAway) as error:
             # It is the part that fails, not the entry: all of its kind wait for the next round, soon.
             away.add(kind)
-            wait = min(SHORT_WAIT, dt.timedelta(seconds=2 ** min(entry["attempts"], 10)))
-            _put_off(stores, entry, clock(), wait, str(error))
+            _put_off(stores, entry, clock(), SHORT_WAIT, str(error))
         except DatabaseAway:
             raise
         except Exception as error:
             get_logger().exception("outbox entry failed", kind=kind, ref=ref)
-            wait = min(LONGEST_WAIT, dt.timedelta(seconds=2 ** min(entry["attempts"] + 1, 10)))
-            _put_off(stores, entry, clock(), wait, f"{type(error).__name__}: {error}"[:2000])
+            _put_off(stores, entry, clock(), LONGEST_WAIT, f"{type(error).__name__}: {error}"[:2000])
     return count
 
 
-def _put_off(stores: Stores, entry: asking.sa.RowMapping, now: dt.datetime, wait: dt.timedelta, why: str) -> None:
+def _put_off(stores: Stores, entry: asking.sa.RowMapping, now: dt.datetime, longest: dt.timedelta, why: str) -> None:
+    wait = min(longest, max(SHORTEST_WAIT, now - entry["created_at"]))
     with stores.db.write() as tx:
         asking.put_off(tx, entry["id"], now + wait, why)

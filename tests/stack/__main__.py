@@ -60,9 +60,9 @@ def main() -> None:
             traceback.print_exc(file=sys.stdout)
             print(f"✗ {type(error).__name__}: {error}", flush=True)
             for service in ("secrets", "setup", "buckets", "web", "inference", "sampler", "trainer", "label-studio"):
-                print(
-                    f"--- {service}\n{stack.compose('logs', '--tail', '25', '--no-log-prefix', service, check=False)}"
-                )
+                lines = stack.compose("logs", "--no-log-prefix", service, check=False).splitlines()
+                errors = [line for line in lines[:-25] if '"level": "error"' in line]
+                print("\n".join([f"--- {service}", *errors[-10:], *lines[-25:]]))
         finally:
             stack.destroy()
             other.destroy()

@@ -177,12 +177,11 @@ def put_off(tx: sa.Connection, outbox_id: int, until: dt.datetime, error: str) -
     )
 
 
-def waiting(tx: sa.Connection) -> tuple[int, dt.datetime | None]:
-    """(how many outbox entries are not done, when the oldest of them was made)."""
-    row = tx.execute(
-        sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(outbox.c.done_at.is_(None))
-    ).one()
-    return row[0], row[1]
+def waiting(tx: sa.Connection) -> tuple[int, sa.RowMapping | None]:
+    """(how many outbox entries are not done, the one of them that was made first)."""
+    waits = outbox.c.done_at.is_(None)
+    count = tx.execute(sa.select(sa.func.count()).select_from(outbox).where(waits)).scalar_one()
+    return count, tx.execute(sa.select(outbox).where(waits).order_by(outbox.c.created_at).limit(1)).mappings().first()
 
 
 def is_fresh(tx: sa.Connection, kind: str, ref: str | None = None) -> bool:
