@@ -413,6 +413,26 @@ class TestDelivery:
         assert {(row.kind, row.ref) for row in waiting} == {("predict", lost.id), ("tidy", "not a place")}
         assert all(row.error and row.attempts for row in waiting)
 
+    def test_what_fails_is_tried_again_when_it_is_twice_as_old_whatever_came_before(
+        self, desk: Desk, picture: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        desk.inference.away = True
+        began, waits = desk.clock(), desk(picture(1))
+        while desk.clock() - began < dt.timedelta(seconds=30):  # each of two samplers finds inference away
+            together(2, lambda _: outbox.work(desk.stores, desk.inference, desk.clock))  # type: ignore[arg-type]
+            desk.clock.forward(seconds=1)
+        desk.inference.away = False
+        with monkeypatch.context() as broken:
+            broken.setattr(outbox.prediction, "answer_pending", _fail_after(0, prediction.answer_pending))
+            desk.clock.forward(seconds=10)
+            together(2, lambda _: outbox.work(desk.stores, desk.inference, desk.clock))  # type: ignore[arg-type]
+        age = desk.clock() - began
+        desk.clock.forward(seconds=age.total_seconds() - 3)
+        assert outbox.work(desk.stores, desk.inference, desk.clock) == 0  # type: ignore[arg-type]
+        desk.clock.forward(seconds=6)
+        assert outbox.work(desk.stores, desk.inference, desk.clock) == 1  # type: ignore[arg-type]
+        assert prediction.get(desk.stores, waits.id).status == "done"
+
     def test_the_store_is_away_for_a_while(self, desk: Desk, picture: Make) -> None:
         feedback.flag(desk.stores, desk(picture(1)).id, desk.clock())
         away = Stores(desk.stores.db, Objects("http://127.0.0.1:9", "key", "secret"))
