@@ -57,7 +57,7 @@ def examine(settings: Settings, now: dt.datetime) -> list[Finding]:
         _look("pages", lambda: _service(pages)),
         _look("project", lambda: _project(settings, stores)),
         _look("encoder", lambda: _encoder(stores)),
-        _look("outbox", lambda: _outbox(stores)),
+        _look("outbox", lambda: _outbox(stores, now)),
         _look("collected objects", lambda: _problems(stores)),
     ]
 
@@ -163,9 +163,9 @@ def _encoder(stores: Stores) -> str:
     return f"{chosen.name} ({chosen.digest[:12]}): {chosen.reason}"
 
 
-def _outbox(stores: Stores) -> str:
+def _outbox(stores: Stores, now: dt.datetime) -> str:
     with stores.db.read() as tx:
-        count, oldest = asking.waiting(tx)
+        count, oldest = asking.waiting(tx, now)
     if oldest is None:
         return f"{count} waiting"
     tried = f", tried {oldest['attempts']} times: {oldest['error']}" if oldest["attempts"] else ""

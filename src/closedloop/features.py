@@ -166,12 +166,22 @@ class Features:
                 if not features.add_part(tx, self._project_id, self._digest, part_id, kind, ids, self._clock()):
                     raise PictureRemoved
                 asking.take_back_promise(tx, "forget", place)
-        except features.InAnotherPart:  # which is as good; this file will be removed, as promised
+        except PictureRemoved:
+            self._forget(place)
+            raise
+        except features.InAnotherPart:  # which is as good
+            self._forget(place)
             with self._stores.db.read() as tx:
                 there = features.parts_with(tx, self._project_id, self._digest, kind, ids)
             rest = [id_ for id_ in ids if id_ not in there]
             return there | (self._compute(kind, rest, compute, progress, done, total) if rest else {})
         return dict.fromkeys(ids, part_id)
+
+    def _forget(self, place: str) -> None:
+        """Remove the file of a part that no record will name."""
+        self._stores.objects.remove(place)
+        with self._stores.db.write() as tx:
+            asking.take_back_promise(tx, "forget", place)
 
     def _vectors(self, ids: list[str]) -> dict[str, Any]:
         with self._stores.db.read() as tx:

@@ -102,7 +102,7 @@ class Loop(Collector):
             now = self._clock()
             depths = asking.queue_depths(tx, USABLE)
             undelivered = asking.undelivered(tx)
-            waiting = asking.waiting_by_kind(tx)
+            waiting = asking.waiting_by_kind(tx, now)
             pending = pictures.waiting_for_an_answer(tx)
             live = registry.live_release_ids(tx)
         # A queue without tasks says 0: on the board "nothing waits" must not look like "nobody knows".

@@ -78,6 +78,7 @@ def test_tasks_are_counted_where_they_are(loop: gauges.Loop, database: Database,
         annotate(tx, ids[2], 4, "skipped", START)
         annotate(tx, ids[3], 5, "answered", START)
         annotate(tx, ids[3], 5, "withdrawn", START + dt.timedelta(seconds=1))
+        asking.promise(tx, "forget", "models/pets/x", START + dt.timedelta(hours=1))
     clock.forward(seconds=65)
     said = looked(loop)
     where = ("pets", "user_label")
@@ -88,6 +89,7 @@ def test_tasks_are_counted_where_they_are(loop: gauges.Loop, database: Database,
     assert said["closedloop_tasks_waiting", ("pets", "random_sample")] == 0
     assert said["closedloop_outbox_waiting", ("deliver",)] == 6
     assert said["closedloop_outbox_oldest_seconds", ("deliver",)] == 65
+    assert ("closedloop_outbox_waiting", ("forget",)) not in said  # it waits for nobody before its hour
 
 
 def test_a_file_that_went_missing_is_due_since_it_was_promised_anew(

@@ -12,7 +12,7 @@ from closedloop import features, outbox, removal, sets
 from closedloop import project as projects
 from closedloop.errors import EncoderUnavailable, PictureRemoved
 from closedloop.features import Features
-from closedloop.storage import Stores, pictures, tables
+from closedloop.storage import Stores, asking, pictures, tables
 from tests.conftest import START, Clock
 from tests.integration.stack import StandIn
 
@@ -119,6 +119,8 @@ def test_killed_between_file_and_record_it_goes_on_and_leaves_nothing(
         with pytest.raises(KeyboardInterrupt):
             desk.features.vectors(desk.ids)
     (orphan,) = desk.files()
+    with desk.stores.db.read() as tx:
+        assert asking.waiting(tx, desk.clock()) == (0, None)  # it is promised for later
     desk.features.vectors(desk.ids)
     assert desk.tower.looked == 8  # the three of the lost part, and all five
     desk.work()
@@ -168,7 +170,7 @@ def test_a_picture_that_is_removed_while_it_is_looked_at_leaves_no_features(desk
     with pytest.raises(PictureRemoved):
         desk.features.vectors(desk.ids)
     assert desk.rows(tables.feature_pictures) == []
-    desk.work(features.ABANDONED)
+    desk.work()
     assert desk.files() == []
 
 
@@ -187,7 +189,6 @@ def test_two_that_look_at_the_same_at_once_leave_no_part_that_outlives_its_pictu
     assert {row.id for row in desk.rows(tables.feature_parts)} == {
         row.part_id for row in desk.rows(tables.feature_pictures)
     }
-    desk.work(features.ABANDONED)
     assert len(desk.files()) == len(desk.rows(tables.feature_parts))
     for id_ in desk.ids:
         removal.remove(desk.stores, "scenes", id_, "owner", desk.clock())

@@ -89,16 +89,16 @@ def test_watching_tells_a_fold_nothing_of_its_own_crops_and_the_final_head_learn
     n = cropper.LEAST_TO_WATCH
     known, of_fold = crops(n), np.arange(n)[:, None] % 3 == np.arange(3)
     watched, recipe = np.arange(n) % 8 == 0, replace(cropper.recipe_for(n), epochs=20)
-    heads = cropper.SideBySide(known, of_fold, watched, recipe)
-    learnt = heads.learn(torch.Generator().manual_seed(1), None)
+    heads = cropper.SideBySide(known, of_fold, watched, recipe, 1)
+    learnt = heads.learn(None)
     assert 1 <= learnt.epochs < recipe.epochs
     with torch.no_grad():
         before = heads._watched_misses().numpy()
         heads._boxes[np.flatnonzero(of_fold[:, 0])] = torch.tensor([0, 0, 0.2, 0.2])
         after = heads._watched_misses().numpy()
     assert (before != after).tolist() == [False, True, True]
-    unwatched = cropper.SideBySide(crops(n), of_fold, np.zeros(n, dtype=bool), replace(recipe, epochs=learnt.epochs))
-    unwatched.learn(torch.Generator().manual_seed(1), None)
+    unwatched = cropper.SideBySide(crops(n), of_fold, np.zeros(n, dtype=bool), replace(recipe, epochs=learnt.epochs), 1)
+    unwatched.learn(None)
     final, same = (made.head(-1, np.zeros(3)).tensors["weight"] for made in (heads, unwatched))
     assert final.tobytes() == same.tobytes()
     fold, other = (made.head(0, np.zeros(3)).tensors["weight"] for made in (heads, unwatched))
@@ -123,12 +123,29 @@ def test_the_same_crops_give_the_same_bytes_and_others_do_not():
 def test_what_is_learnt_with_is_what_answers():
     known = crops(30)
     of_fold = np.arange(30)[:, None] % 2 == np.arange(2)
-    heads = cropper.SideBySide(known, of_fold, np.zeros(30, dtype=bool), cropper.recipe_for(30))
-    heads.learn(torch.Generator().manual_seed(1), None)
-    while_learning = heads._propose(torch.arange(30)).detach().numpy()
+    heads = cropper.SideBySide(known, of_fold, np.zeros(30, dtype=bool), cropper.recipe_for(30), 1)
+    heads.learn(None)
+    while_learning = heads._propose(torch.arange(30), heads._all).detach().numpy()
     for row in range(3):
         answered, _ = heads.head(row, np.zeros(3)).believe(known.grids, known.aspects, known.saliencies)
         np.testing.assert_allclose(while_learning[:, row], answered, atol=1e-4)
+
+
+def test_of_many_crops_a_step_looks_at_the_boxes_between_some_lines():
+    n, side = cropper.LEAST_TO_WATCH, 14
+    known = cropper.Crops(np.zeros((n, side, side, 1)), np.ones(n), np.zeros((n, side, side)), np.full((n, 4), 0.5))
+    nobody = np.zeros((n, 1), dtype=bool)
+    heads = cropper.SideBySide(known, nobody, nobody[:, 0], cropper.recipe_for(n), 1)
+    seen = [heads._some() for _ in range(50)]
+    lines = cropper.INNER_LINES + 2
+    for boxes in seen:
+        assert boxes.areas.shape == (lines * (lines - 1) // 2,) * 2
+        assert len(np.unique(boxes.edges)) == lines
+        assert boxes.areas.max() == side**2  # the whole picture is always one of them
+        np.testing.assert_allclose(boxes.inside.sum(dim=1), (boxes.edges @ torch.tensor([-1.0, 1.0])) * side, atol=1e-5)
+    assert len(np.unique(np.concatenate([boxes.edges.flatten() for boxes in seen]))) == side + 1  # each has its turn
+    few = cropper.SideBySide(known, nobody, nobody[:, 0], cropper.recipe_for(n - 1), 1)
+    assert few._some() is few._all
 
 
 def test_confidence_is_fitted_on_the_fair_crops_where_there_are_enough():

@@ -33,6 +33,11 @@ class Lattice:
         lengths = self.inside.sum(axis=1)
         return np.outer(lengths, lengths)
 
+    def among(self, lines: np.ndarray) -> "Lattice":
+        """Those whose edges are on these lines, numbered from 0 at the edge of the picture to `side`."""
+        kept = np.isin(np.rint(self.edges * self.inside.shape[1]), lines).all(axis=1)
+        return Lattice(self.edges[kept], self.inside[kept])
+
 
 @dataclass(frozen=True)
 class Cropper:

@@ -6,19 +6,20 @@ largest thing here, are read once for all of them. A fold's head learns nothing 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn.functional import linear
 
 from closedloop.models import calibration, cross_fitting
-from closedloop.models.crop_head import EXTRAS, SHARPNESS, SIGNS, Cropper, confidence, extras, iou, lattice
+from closedloop.models.crop_head import EXTRAS, SHARPNESS, SIGNS, Cropper, Lattice, confidence, extras, iou, lattice
 from closedloop.models.fitting import SEED, Progress, Schedule, descend, one_thread
 
 STEPS, LEAST_EPOCHS, PATIENCE = 160, 8, 2  # few crops are passed often, many a few times and until it helps no more
 BATCHES = (16, 64)  # for few and for many crops
 LEAST_TO_WATCH = 400  # crops, an eighth of which can say when to stop
+INNER_LINES = 9  # that a step looks at, of many crops: of the 13 of 14 x 14 cells, with a quarter of the boxes
 SLICE = 64  # crops looked at once when they are only answered
 READ_AT_ONCE = 2**18  # beliefs, 1 MiB: larger arrays leave the processor's cache, which is three times slower
 CENTRED = 0.8  # of each side: a baseline
@@ -35,6 +36,7 @@ class Recipe:
     rate: float = 0.02
     batch: int = BATCHES[0]
     epochs: int = LEAST_EPOCHS  # at most, where it is watched when to stop; then those that the final head learnt
+    lines: int | None = None  # inner lines of the grid, drawn anew each step, between which boxes lie; all where None
 
     def as_json(self) -> dict[str, Any]:
         """For the card."""
@@ -88,8 +90,8 @@ def fit(
     if count >= LEAST_TO_WATCH:
         watched[cross_fitting.hold_back(groups, np.arange(count), seed)[1]] = True
     with one_thread():
-        heads = SideBySide(known, of_fold, watched, recipe_for(count))
-        recipe = heads.learn(torch.Generator().manual_seed(seed), progress)
+        heads = SideBySide(known, of_fold, watched, recipe_for(count), seed)
+        recipe = heads.learn(progress)
     proposed, signs = np.empty((count, 4)), np.empty((count, SIGNS))
     for fold, own in enumerate(of_fold.T):
         head = heads.head(fold, np.zeros(1 + SIGNS))
@@ -107,13 +109,27 @@ def fit(
 def recipe_for(count: int) -> Recipe:
     """The recipe for so many crops: the same number of steps at least, and the work grows with the crops."""
     batch = int(np.clip(count * LEAST_EPOCHS // STEPS, *BATCHES))
-    return Recipe(batch=batch, epochs=max(LEAST_EPOCHS, -(-STEPS // -(-count // batch))))
+    epochs = max(LEAST_EPOCHS, -(-STEPS // -(-count // batch)))
+    return Recipe(batch=batch, epochs=epochs, lines=INNER_LINES if count >= LEAST_TO_WATCH else None)
+
+
+class Boxes(NamedTuple):
+    """A lattice for torch, float32."""
+
+    inside: torch.Tensor  # (m, side)
+    edges: torch.Tensor  # (m, 2)
+    areas: torch.Tensor  # (m, m)
+
+    @classmethod
+    def of(cls, boxes: Lattice) -> "Boxes":
+        """The same numbers."""
+        return cls(*(torch.from_numpy(of.astype(np.float32)) for of in (boxes.inside, boxes.edges, boxes.areas)))
 
 
 class SideBySide:
     """Heads that learn side by side: one for each fold, without its crops and the watched ones, and the final one."""
 
-    def __init__(self, known: Crops, of_fold: np.ndarray, watched: np.ndarray, recipe: Recipe) -> None:
+    def __init__(self, known: Crops, of_fold: np.ndarray, watched: np.ndarray, recipe: Recipe, seed: int) -> None:
         """`of_fold` (n, k) bool says which crops are of which fold, `watched` (n,) bool which tell when to stop."""
         self._known, self._recipe = known, recipe
         self._count, self._folds = of_fold.shape
@@ -124,22 +140,21 @@ class SideBySide:
         self._learns = torch.from_numpy(learns)
         self._watched = torch.from_numpy(np.flatnonzero(watched))
         self._judges = torch.from_numpy((~of_fold).astype(np.float32))
-        boxes_of = lattice(known.grids.shape[1])
-        self._inside, self._edges, self._areas = (
-            torch.from_numpy(values.astype(np.float32)) for values in (boxes_of.inside, boxes_of.edges, boxes_of.areas)
-        )
+        self._lattice = lattice(known.grids.shape[1])
+        self._all = Boxes.of(self._lattice)
+        self._generator = torch.Generator().manual_seed(seed)
         width = known.grids.shape[3] + EXTRAS
         share = (_areas(self._boxes) @ self._learns / self._learns.sum(dim=0).clamp_min(1)).clamp(0.05, 0.95)
         # A head is a row: torch takes ten times as long to go back through heads.
         self._weight = torch.zeros(self._folds + 1, width, requires_grad=True)
         self._bias = torch.logit(share).requires_grad_()  # they start knowing how large crops are, and no more
 
-    def learn(self, generator: torch.Generator, progress: Progress | None) -> Recipe:
+    def learn(self, progress: Progress | None) -> Recipe:
         """Fit all; returns the recipe with the final head's epochs (the folds' median, where they were watched)."""
         recipe, parameters = self._recipe, (self._weight, self._bias)
         schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate)
         if not len(self._watched):
-            descend(parameters, self._loss, self._count, schedule, generator, progress=progress)
+            descend(parameters, self._loss, self._count, schedule, self._generator, progress=progress)
             return recipe
         after: list[tuple[torch.Tensor, torch.Tensor]] = []  # what they were after each epoch: they are small
         misses: list[list[float]] = [[] for _ in range(self._folds)]
@@ -152,7 +167,8 @@ class SideBySide:
 
         # They go on together until the last one stops, but each stops by what it sees itself, so that the crops of its
         # own fold have no say in what it becomes.
-        descend(parameters, self._loss, self._count, replace(schedule, patience=1), generator, validate, progress)
+        schedule = replace(schedule, patience=1)
+        descend(parameters, self._loss, self._count, schedule, self._generator, validate, progress)
         stops = [best_epoch(curve)[0] for curve in misses]
         stops.append(int(np.ceil(np.median(stops))))
         with torch.no_grad():
@@ -167,37 +183,46 @@ class SideBySide:
 
     def _loss(self, rows: torch.Tensor) -> torch.Tensor:
         learns = self._learns[rows]
-        fitting = (self._misses(rows) * learns).sum(dim=0) / learns.sum(dim=0).clamp_min(1)
+        fitting = (self._misses(rows, self._some()) * learns).sum(dim=0) / learns.sum(dim=0).clamp_min(1)
         return (fitting + self._recipe.l2 / (2 * self._count) * self._weight.square().sum(dim=1)).sum()
 
     def _watched_misses(self) -> torch.Tensor:
         """The mean miss of each fold's head on the watched crops that are not of its fold, (k,)."""
-        parts = [self._misses(rows)[:, :-1] * self._judges[rows] for rows in self._watched.split(SLICE)]
+        parts = [self._misses(rows, self._all)[:, :-1] * self._judges[rows] for rows in self._watched.split(SLICE)]
         return torch.cat(parts).sum(dim=0) / self._judges[self._watched].sum(dim=0).clamp_min(1)
 
-    def _misses(self, rows: torch.Tensor) -> torch.Tensor:
+    def _some(self) -> Boxes:
+        """The boxes that one step looks at."""
+        inner = self._lattice.inside.shape[1] - 1
+        if self._recipe.lines is None or self._recipe.lines >= inner:
+            return self._all
+        drawn = 1 + torch.randperm(inner, generator=self._generator)[: self._recipe.lines].numpy()
+        return Boxes.of(self._lattice.among(np.concatenate([[0], drawn, [inner + 1]])))
+
+    def _misses(self, rows: torch.Tensor, boxes: Boxes) -> torch.Tensor:
         """One minus the overlap of each head's proposal with the person's box, (b, k + 1)."""
-        proposed, truth = self._propose(rows), self._boxes[rows][:, None]
+        proposed, truth = self._propose(rows, boxes), self._boxes[rows][:, None]
         sides = torch.minimum(proposed[..., 2:], truth[..., 2:]) - torch.maximum(proposed[..., :2], truth[..., :2])
         common = sides[..., 0].clamp_min(0) * sides[..., 1].clamp_min(0)
         return 1 - common / (_areas(proposed) + _areas(truth) - common)
 
-    def _propose(self, rows: torch.Tensor) -> torch.Tensor:
+    def _propose(self, rows: torch.Tensor, boxes: Boxes) -> torch.Tensor:
         """What `crop_head.read_out` does, for all heads and with gradients: boxes (b, k + 1, 4)."""
         cells = torch.from_numpy(self._known.grids[rows.numpy()]).float()
         width = cells.shape[3]
         logits = linear(cells, self._weight[:, :width], self._bias)
         logits = logits + linear(self._beside[rows], self._weight[:, width:])
         chances = torch.sigmoid(logits).permute(0, 3, 1, 2)
-        at_once = max(1, READ_AT_ONCE // (chances.shape[1] * self._areas.numel()))
-        return torch.cat([self._read_out(part) for part in chances.split(at_once)])
+        at_once = max(1, READ_AT_ONCE // (chances.shape[1] * boxes.areas.numel()))
+        return torch.cat([_read_out(part, boxes) for part in chances.split(at_once)])
 
-    def _read_out(self, chances: torch.Tensor) -> torch.Tensor:
-        inside = self._inside @ chances @ self._inside.T
-        overlaps = inside / (self._areas + chances.sum(dim=(2, 3))[..., None, None] - inside)
-        belief = torch.softmax(SHARPNESS * overlaps.flatten(2), dim=-1).view_as(overlaps)
-        across, down = belief.sum(dim=2) @ self._edges, belief.sum(dim=3) @ self._edges
-        return torch.stack([across[..., 0], down[..., 0], across[..., 1], down[..., 1]], dim=-1)
+
+def _read_out(chances: torch.Tensor, boxes: Boxes) -> torch.Tensor:
+    inside = boxes.inside @ chances @ boxes.inside.T
+    overlaps = inside / (boxes.areas + chances.sum(dim=(2, 3))[..., None, None] - inside)
+    belief = torch.softmax(SHARPNESS * overlaps.flatten(2), dim=-1).view_as(overlaps)
+    across, down = belief.sum(dim=2) @ boxes.edges, belief.sum(dim=3) @ boxes.edges
+    return torch.stack([across[..., 0], down[..., 0], across[..., 1], down[..., 1]], dim=-1)
 
 
 def _areas(boxes: torch.Tensor) -> torch.Tensor:

@@ -141,7 +141,10 @@ def last_window_end(tx: sa.Connection, project_id: str) -> dt.datetime | None:
 
 
 def promise(tx: sa.Connection, kind: str, ref: str, now: dt.datetime) -> None:
-    """Put something into the outbox, to be done after this transaction; what was done before is done once more."""
+    """Put something into the outbox, to be done after this transaction; what was done before is done once more.
+
+    `now` may be a later moment: until then it neither happens nor counts as waiting.
+    """
     if not insert_new(tx, outbox, {"kind": kind, "ref": ref, "created_at": now, "not_before": now, "attempts": 0}):
         again = (outbox.c.kind == kind) & (outbox.c.ref == ref) & outbox.c.done_at.is_not(None)
         tx.execute(outbox.update().where(again).values(done_at=None, created_at=now, not_before=now, attempts=0))
@@ -177,9 +180,9 @@ def put_off(tx: sa.Connection, outbox_id: int, until: dt.datetime, error: str) -
     )
 
 
-def waiting(tx: sa.Connection) -> tuple[int, sa.RowMapping | None]:
-    """(how many outbox entries are not done, the one of them that was made first)."""
-    waits = outbox.c.done_at.is_(None)
+def waiting(tx: sa.Connection, now: dt.datetime) -> tuple[int, sa.RowMapping | None]:
+    """(how many outbox entries are not done, the one of them that was made first); none that is promised for later."""
+    waits = outbox.c.done_at.is_(None) & (outbox.c.created_at <= now)
     count = tx.execute(sa.select(sa.func.count()).select_from(outbox).where(waits)).scalar_one()
     return count, tx.execute(sa.select(outbox).where(waits).order_by(outbox.c.created_at).limit(1)).mappings().first()
 
@@ -190,10 +193,10 @@ def is_fresh(tx: sa.Connection, kind: str, ref: str | None = None) -> bool:
     return tx.execute((query if ref is None else query.where(outbox.c.ref == ref)).limit(1)).first() is not None
 
 
-def waiting_by_kind(tx: sa.Connection) -> dict[str, tuple[int, dt.datetime | None]]:
-    """Per kind of outbox entry that is not done: (how many, when the oldest was made)."""
+def waiting_by_kind(tx: sa.Connection, now: dt.datetime) -> dict[str, tuple[int, dt.datetime | None]]:
+    """Per kind of outbox entry that is not done, and not promised for later: (how many, when the oldest was made)."""
     query = sa.select(outbox.c.kind, sa.func.count(), sa.func.min(outbox.c.created_at)).where(
-        outbox.c.done_at.is_(None)
+        outbox.c.done_at.is_(None), outbox.c.created_at <= now
     )
     return {kind: (count, oldest) for kind, count, oldest in tx.execute(query.group_by(outbox.c.kind))}
 
