@@ -242,7 +242,7 @@ class _Writer:
             verdict = (
                 gate.judge(candidate, baseline, former, self.project.gate, basis=basis)
                 if former
-                else gate.judge_first(candidate, baseline, basis)
+                else gate.judge_first(candidate, baseline, self.project.gate, basis=basis)
             )
             low, high = wilson_interval(sum(candidate), len(candidate))
             self.rows[tables.releases].append(

@@ -243,7 +243,7 @@ def picture(project_id: str, image_id: str) -> None:
         with context.stores().db.read() as tx:
             if pictures.sent_by(tx, project_id, image_id, me):
                 return
-        if sets.is_sent_by(context.stores(), project_id, image_id, me):
+        if sets.has_sent(context.stores(), project_id, image_id, me):
             return
     raise UnknownPicture
 

@@ -76,7 +76,7 @@ def send(project_id: str) -> AnyResponse:
         return make_response(made.as_json(), status)
     if context.is_navigation():
         return redirect(url_for(".show", set_id=made.id), 303)
-    return Response(fragment(made, project, just_sent=True), status)
+    return Response(fragment(made, project), status)
 
 
 @pages.get("/sets/<set_id>")
@@ -121,27 +121,20 @@ def visited(set_id: str) -> tuple[PictureSet, Project]:
 def is_mine(of_set: PictureSet) -> bool:
     """Whether who asks sent this set."""
     me = rights.visitor()
-    return me is not None and of_set.visitor == me
+    return me is not None and sets.is_sent_by(context.stores(), of_set, me)
 
 
-def fragment(of_set: PictureSet, project: Project, just_sent: bool = False) -> str:
-    """The part of a page that shows one set.
-
-    Its pictures are shown to who sent it and to members; to somebody else who sends the same ones by links that end.
-    """
+def fragment(of_set: PictureSet, project: Project) -> str:
+    """The part of a page that shows one set; its pictures are shown to who sent it and to members."""
     who, mine = rights.signed_in(), is_mine(of_set)
     member = who is not None and who.may_see(project.id)
-    passes = {}
-    if just_sent and not (mine or member):
-        passes = {image_id: {"link": rights.pass_to(project.id, image_id)} for image_id in of_set.image_ids}
     return render_template(
         "_set.html",
         of_set=of_set,
         project=project,
         sizes=sets.sizes(context.stores(), of_set),
         places=places(of_set),
-        seen=mine or member or just_sent,
-        passes=passes,
+        seen=mine or member,
         picked=history.picked(context.stores(), project.id, of_set.id) if member else None,
         may_remove=mine or (who is not None and who.may_change(project.id)),
     )

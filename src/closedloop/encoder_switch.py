@@ -107,7 +107,9 @@ def _candidate(
         before = lesson.once_more()
         before.look(training.features_of(stores, project.id, former, clock, stages))
     except EncoderUnavailable as error:  # its weights are lost: there is nothing to compare with but the obvious
-        verdict = lesson.judge_first(scores, lesson.judged, f"the former encoder is lost: {error}")
+        others = lesson.baselines()
+        best = max(others, key=lambda name: float(others[name][lesson.judged].sum()))
+        verdict = lesson.judge_switch(scores, others[best], best, f"the former encoder is lost: {error}")
     else:
         then = before.scores(before.fit(stages and stages("learning from the former encoder")))
         verdict = lesson.judge_switch(scores, then, former.name, "both encoders' heads on the same folds")

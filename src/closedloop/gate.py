@@ -20,12 +20,12 @@ BOUND = 0.05  # "not worse" rests on the bound that the true difference is below
 NEGLIGIBLE = 1e-12  # of probability, left out of sums
 
 MEASURE = "accuracy"
-FIRST_RULE = "a first release must be right more often than always saying the commonest class of the other folds"
 SWITCH_RULE = "a candidate must be right at least as often, on answers neither has learnt from"
 BETTER_RULE = (
-    "a candidate must be better than the live release with a probability of {probability}, and right in {needed} of "
+    "a candidate must be better than {other} with a probability of {probability}, and right in {needed} of "
     "the {discordant} answers about which exactly one is right, for look {look}"
 )
+COMMONEST = "commonest class"
 NOT_WORSE_RULE = (
     "the lower bound ({level:.2%}) of a candidate's accuracy minus the live release's must be above -{margin}"
 )
@@ -54,7 +54,8 @@ class Verdict:
 
     passed: bool
     rule: str
-    against: str  # the live release, or "commonest class"
+    against: str  # the live release, or a baseline: COMMONEST, or one of those of the head
+    first: bool  # there was no live release to compare with
     basis: str  # which answers were compared on
     measure: str  # what is compared, in the mean: MEASURE, or one of `graded_gate`
     candidate: float  # its mean over the answers (0-1), 0 without any
@@ -79,9 +80,18 @@ class Verdict:
         return {**asdict(self), "error_means": f"passes although truly {WORSE_BY:.0%} worse"}
 
 
-def judge_first(candidate: Sequence[bool], commonest: Sequence[bool], basis: str = "all answers") -> Verdict:
-    """Judge a first release: it must be right strictly more often than always saying the commonest class."""
-    return _judge(candidate, commonest, "commonest class", basis, 1, FIRST_RULE, lambda won, lost: won > lost)
+def judge_first(
+    candidate: Sequence[bool],
+    commonest: Sequence[bool],
+    gate: Gate,
+    former: Sequence[Look] = (),
+    basis: str = "all answers",
+) -> Verdict:
+    """Judge a first release: it must be better than always saying the commonest class, whatever the policy.
+
+    As `judge`; `former` are the candidates that there were before any was good enough.
+    """
+    return _judge_better(candidate, commonest, COMMONEST, gate, former, basis, first=True)
 
 
 def judge_switch(candidate: Sequence[bool], former: Sequence[bool], against: str, basis: str) -> Verdict:
@@ -105,15 +115,27 @@ def judge(
     """
     look = len(former) + 1
     if gate.policy == "better":
-        error = 1 - gate.probability_better
-        discordant = sum(a != b for a, b in zip(candidate, baseline, strict=True))
-        wanted = needed(former, discordant, error)
-        rule = BETTER_RULE.format(probability=gate.probability_better, needed=wanted, discordant=discordant, look=look)
-        sure = gate.probability_better
-        return _judge(candidate, baseline, against, basis, look, rule, better(gate, former), wanted, sure)
+        return _judge_better(candidate, baseline, against, gate, former, basis)
     level = 1 - BOUND / (look * (look + 1))
     rule = NOT_WORSE_RULE.format(level=level, margin=gate.margin)
     return _judge(candidate, baseline, against, basis, look, rule, not_worse(gate, look, len(candidate)))
+
+
+def _judge_better(
+    candidate: Sequence[bool],
+    baseline: Sequence[bool],
+    against: str,
+    gate: Gate,
+    former: Sequence[Look],
+    basis: str,
+    first: bool = False,
+) -> Verdict:
+    look, sure = len(former) + 1, gate.probability_better
+    discordant = sum(a != b for a, b in zip(candidate, baseline, strict=True))
+    wanted = needed(former, discordant, 1 - sure)
+    other = "always saying the commonest class of the other folds" if first else "the live release"
+    rule = BETTER_RULE.format(other=other, probability=sure, needed=wanted, discordant=discordant, look=look)
+    return _judge(candidate, baseline, against, basis, look, rule, better(gate, former), wanted, sure, first)
 
 
 def better(gate: Gate, former: Sequence[Look]) -> Passes:
@@ -187,17 +209,19 @@ def _judge(
     passes: Passes,
     wanted: int | None = None,
     sure: float | None = None,
+    first: bool = False,
 ) -> Verdict:
     ours, theirs = np.asarray(candidate, dtype=bool), np.asarray(baseline, dtype=bool)
     n, won, lost = len(ours), int((ours & ~theirs).sum()), int((~ours & theirs).sum())
     passed = n > 0 and bool(passes(np.array(won), np.array(lost)))
     probability = float(probability_better(won, lost))
-    other = "always saying the commonest class" if against == "commonest class" else against
+    other = "always saying the commonest class" if against == COMMONEST else against
     numbers = f"right about {int(ours.sum())} of {n}, {other} about {int(theirs.sum())} ({basis})"
     return Verdict(
         passed=passed,
         rule=rule,
         against=against,
+        first=first,
         basis=basis,
         measure=MEASURE,
         candidate=int(ours.sum()) / max(1, n),

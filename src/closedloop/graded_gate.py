@@ -20,10 +20,9 @@ WORST_AND_BEST = (-1.0, 1.0)  # the prior: a difference as bad and one as good a
 LEAST = 6  # differing answers: where both are as good, all of six are on one side once in 64 times, of five once in 32
 SAME = 1e-9  # closer answers do not differ
 
-FIRST_RULE = "a first release must be better in the mean than every baseline"
 SWITCH_RULE = "a candidate must be as good in the mean, on answers neither has learnt from"
 BETTER_RULE = (
-    "a candidate must be better in the mean than the live release with a probability of {needed:.3%} for look {look} "
+    "a candidate must be better in the mean than {other} with a probability of {needed:.3%} for look {look} "
     "({probability} for all looks together), and at least {least} answers must differ"
 )
 NOT_WORSE_RULE = (
@@ -46,22 +45,24 @@ METHOD = (
 def judge_first(
     candidate: np.ndarray,
     baselines: Mapping[str, np.ndarray],
+    gate: Gate,
+    looks: int,
     measure: str,
     basis: str,
     groups: np.ndarray | None = None,
 ) -> Verdict:
-    """Judge a first release: it must be strictly better in the mean than every baseline, by name.
+    """Judge a first release: it must be better in the mean than every baseline, by name, whatever the policy.
 
-    `candidate` and each of `baselines` (n,) in 0-1; `groups` (n,) says which answers are of near-identical pictures.
-    The verdict's numbers are against the best baseline. Raises ValueError for answers that do not fit together.
+    `candidate` and each of `baselines` (n,) in 0-1; `groups` (n,) says which answers are of near-identical pictures;
+    `looks` is how many candidates there were before any was good enough. The verdict's numbers are against the best
+    baseline. Raises ValueError for answers that do not fit together.
     """
     if any(np.shape(said) != np.shape(candidate) for said in baselines.values()):
         raise ValueError("every baseline gives one number for each answer")
     best = max(baselines, key=lambda name: float(np.sum(baselines[name])))
     others = ", ".join(f"{name} {_mean(said):.3f}" for name, said in baselines.items())
-    pair = _Pair(candidate, baselines[best], groups)
-    passed = pair.answers > 0 and pair.difference > SAME
-    return pair.verdict(passed, FIRST_RULE, best, basis, measure, None, pair.passes_by_mean(), others)
+    pair = _Pair(candidate, baselines[best], groups, looks + 1)
+    return pair.judged_better(gate, best, "every baseline", basis, measure, others)
 
 
 def judge_switch(
@@ -99,10 +100,7 @@ def judge(
     look = looks + 1
     pair = _Pair(candidate, baseline, groups, look)
     if gate.policy == "better":
-        sure = needed(gate, look)
-        rule = BETTER_RULE.format(needed=sure, look=look, probability=gate.probability_better, least=LEAST)
-        passed = pair.differing >= LEAST and pair.probability_better >= sure
-        return pair.verdict(passed, rule, against, basis, measure, sure, pair.passes_worse(0.0, sure))
+        return pair.judged_better(gate, against, "the live release", basis, measure)
     level = bound_level(look)
     rule = NOT_WORSE_RULE.format(level=level, margin=gate.margin, least=LEAST)
     passed = pair.answers >= LEAST and pair.above > -gate.margin
@@ -168,6 +166,17 @@ class _Pair:
             return float(least < -WORSE_BY)
         return float(special.ndtr((-WORSE_BY - least) / error))
 
+    def judged_better(
+        self, gate: Gate, against: str, other: str, basis: str, measure: str, baselines: str = ""
+    ) -> Verdict:
+        """By the rule of the policy "better"; `baselines` names all of them, with their means, for a first release."""
+        sure = needed(gate, self.look)
+        rule = BETTER_RULE.format(
+            other=other, needed=sure, look=self.look, probability=gate.probability_better, least=LEAST
+        )
+        passed = self.differing >= LEAST and self.probability_better >= sure
+        return self.verdict(passed, rule, against, basis, measure, sure, self.passes_worse(0.0, sure), baselines)
+
     def verdict(
         self,
         passed: bool,
@@ -188,6 +197,7 @@ class _Pair:
             passed=passed,
             rule=rule,
             against=against,
+            first=bool(others),
             basis=basis,
             measure=measure,
             candidate=self.candidate,

@@ -67,25 +67,28 @@ def take_back(stores: Stores, prediction_id: str, visitor: str, now: dt.datetime
 
 
 def remove_set(stores: Stores, set_id: str, by: str, now: dt.datetime, visitor: str | None = None) -> None:
-    """Remove a set, and those of its pictures that belong to no other; a `visitor` only what he sent himself.
+    """Remove a set, and those of its pictures that belong to no other; a `visitor` only what he alone sent.
 
-    What was imported stays when a visitor takes back the same: a set whose best picture was, a picture that was, or
-    whose crop was.
+    What another visitor sent too stays his, and what was imported stays when a visitor takes back the same: a set whose
+    best picture was, a picture that was, or whose crop was.
 
     Raises UnknownSet where there is none (any more), or the visitor has none of this name.
     """
     with stores.db.write() as tx:
         row = sets.one(tx, set_id)
-        if row is None or (visitor is not None and row["visitor"] != visitor):
+        if row is None:
             raise UnknownSet
         project_id = row["project_id"]
         members = sets.pictures_of(tx, project_id, [set_id]).get(set_id, [])
         known = {image_id: pictures.image(tx, project_id, image_id, lock=True) for image_id in sorted(members)}
         if sets.one(tx, set_id) is None:  # taken back at this moment
             raise UnknownSet
-        if visitor is not None and (row["source"] == "import" or sets.picks(tx, project_id, [set_id])):
-            sets.forget_visitor(tx, project_id, set_id)
-            return
+        if visitor is not None:
+            if visitor not in (senders := sets.senders(tx, project_id, [set_id])):
+                raise UnknownSet
+            if len(senders) > 1 or row["source"] == "import" or sets.picks(tx, project_id, [set_id]):
+                sets.forget_sender(tx, project_id, set_id, visitor)
+                return
         _remove_set(tx, project_id, set_id, now)
         for image_id, picture in known.items():
             if picture is None or picture["removed_at"] is not None or sets.with_picture(tx, project_id, image_id):

@@ -69,7 +69,6 @@ class PictureSet:
     status: str
     source: str  # upload | import
     created_at: dt.datetime
-    visitor: str | None
     best: str | None = None
     confidence: float | None = None
     scores: dict[str, float] | None = None
@@ -122,8 +121,10 @@ def receive(
     id_ = set_id(project.id, check_different(accepted))
     with stores.db.read() as tx:
         known = rows.one(tx, id_)
+    ranked = proposed = None
     if known is None or known["release"] is None:  # nobody has said which is best
         ranked, proposed = _ask(inference, project.id, [picture.jpeg for picture in accepted])
+    if ranked or visitor or known is None:
         keep(stores, project, accepted, "upload", now, visitor, ranked, proposed)
     return get(stores, id_)
 
@@ -193,7 +194,6 @@ def _keep(
         "id": set_id(project.id, ids),
         "status": "done" if picked else "pending",  # what was chosen needs no suggestion
         "source": source,
-        "visitor": visitor,
         "chance": 0.0 if picked else project.ask.random_share,
         "created_at": now,
     }
@@ -207,6 +207,9 @@ def _keep(
         for picture in sorted(accepted, key=lambda picture: picture.id):
             _keep_picture(tx, project.id, picture, leases[picture.id], source, now)
         new = rows.add(tx, row, ids)
+        if visitor:
+            sender = {"project_id": project.id, "set_id": row["id"], "visitor": visitor, "sent_at": now}
+            rows.add_sender(tx, sender)
         if ranked is not None and (new or _is_unanswered(tx, row["id"])):
             record(tx, project.id, row["id"], ids, ranked, proposed, now)
         elif new and not picked:
@@ -307,9 +310,7 @@ def get(stores: Stores, id_: str) -> PictureSet:
         ids = rows.pictures_of(tx, row["project_id"], [id_])[id_]
         said = rows.newest_suggestion(tx, row["project_id"], id_)
         part = rows.newest_proposal(tx, row["project_id"], said["best"]) if said and said["best"] else None
-    of_set = PictureSet(
-        id_, row["project_id"], tuple(ids), row["status"], row["source"], row["created_at"], row["visitor"]
-    )
+    of_set = PictureSet(id_, row["project_id"], tuple(ids), row["status"], row["source"], row["created_at"])
     if said is None:
         return of_set
     crop = None
@@ -327,11 +328,16 @@ def sizes(stores: Stores, of_set: PictureSet) -> dict[str, tuple[int, int]]:
     return {image_id: (row["width"], row["height"]) for image_id, row in known.items()}
 
 
-def is_sent_by(stores: Stores, project_id: str, image_id: str, visitor: str) -> bool:
+def is_sent_by(stores: Stores, of_set: PictureSet, visitor: str) -> bool:
+    """Whether a visitor sent a set."""
+    with stores.db.read() as tx:
+        return visitor in rows.senders(tx, of_set.project, [of_set.id])
+
+
+def has_sent(stores: Stores, project_id: str, image_id: str, visitor: str) -> bool:
     """Whether a visitor sent a set with this picture."""
     with stores.db.read() as tx:
-        of_picture = (rows.one(tx, id_) for id_ in rows.with_picture(tx, project_id, image_id))
-        return any(row is not None and row["visitor"] == visitor for row in of_picture)
+        return visitor in rows.senders(tx, project_id, rows.with_picture(tx, project_id, image_id))
 
 
 def of_visitor(stores: Stores, project_id: str, visitor: str, limit: int) -> list[PictureSet]:

@@ -359,18 +359,23 @@ def test_a_set_is_shown_to_its_visitor_and_to_members_alone(
     assert said["set_id"] not in other.get("/", headers=HTML).text
 
 
-def test_who_sends_the_same_pictures_as_another_sees_them_by_links_that_end(
+def test_who_sends_the_same_pictures_as_another_sees_them_and_takes_back_that_he_sent_them(
     browsers: Callable[..., httpx.Client], files: list[bytes]
 ) -> None:
-    said = send(browsers(**JSON), files).json()
+    first = browsers(**JSON)
+    said = send(first, files).json()
     other = browsers()
     part = send(other, files, **{"HX-Request": "true"}).text
     assert said["set_id"] in part
     addresses = re.findall(r'src="([^"]+)"', part)
     assert len(addresses) == 4  # of each a small one, and the best large
     assert {other.get(one.replace("&amp;", "&")).status_code for one in addresses} == {200}
-    assert "Remove for good" not in part
-    assert other.get(addresses[0].split("?")[0]).status_code == 404
+    assert "Remove for good" in part
+    token = {"csrf_token": form_token(other.get("/", headers=HTML).text)}
+    assert other.post(f"/sets/{said['set_id']}/remove", data=token, headers=HTML).status_code == 303
+    assert said["set_id"] not in other.get("/p/covers", headers=HTML).text
+    assert other.get(addresses[0]).status_code == 404
+    assert first.get(f"/sets/{said['set_id']}").json() == said
 
 
 def test_a_visitor_takes_back_his_own_set_alone(

@@ -443,6 +443,28 @@ class TestRemoved:
                 removal.remove_set(desk.stores, made.id, "visitor", desk.clock(), stranger)
         assert sets.get(desk.stores, made.id) == made
 
+    def test_two_who_sent_the_same_each_see_it_and_take_back_their_own(self, desk: Desk, picture: Make) -> None:
+        made = desk(picture(1), picture(2))
+        desk.clock.forward(seconds=1)
+        files = [picture(2), picture(1)]
+        assert sets.receive(desk.stores, desk.inference, desk.project, files, desk.clock(), OTHER).id == made.id  # type: ignore[arg-type]
+        for visitor in (ME, OTHER):
+            assert [one.id for one in sets.of_visitor(desk.stores, "scenes", visitor, 9)] == [made.id]
+            assert sets.is_sent_by(desk.stores, made, visitor)
+            assert sets.has_sent(desk.stores, "scenes", made.image_ids[0], visitor)
+        removal.remove_set(desk.stores, made.id, "visitor", desk.clock(), ME)
+        assert sets.of_visitor(desk.stores, "scenes", ME, 9) == []
+        assert not sets.has_sent(desk.stores, "scenes", made.image_ids[0], ME)
+        with pytest.raises(UnknownSet):
+            removal.remove_set(desk.stores, made.id, "visitor", desk.clock(), ME)
+        assert sets.get(desk.stores, made.id) == made
+        removal.remove_set(desk.stores, made.id, "visitor", desk.clock(), OTHER)
+        desk.work()
+        with pytest.raises(UnknownSet):
+            sets.get(desk.stores, made.id)
+        assert desk.places() == []
+        assert desk.rows(tables.set_senders) == []
+
     def test_what_was_imported_stays_when_a_visitor_takes_back_the_same(self, unsure: Desk, picture: Make) -> None:
         accepted = sorted((image.accept(picture(seed)) for seed in (1, 2, 3)), key=lambda one: one.id)
         picked, (first, _, third) = unsure(picture(1), picture(2), picture(3)), accepted
@@ -456,7 +478,7 @@ class TestRemoved:
             take_back(unsure, made)
             assert sets.of_visitor(unsure.stores, "unsure", ME, 9) == [cropped][: made is picked]
         unsure.work()
-        assert sets.get(unsure.stores, picked.id).visitor is None
+        assert sets.get(unsure.stores, picked.id).id == picked.id
         assert len(unsure.rows(tables.logged_picks)) == len(unsure.rows(tables.logged_crops)) == 1
         kept = {row.id for row in unsure.rows(tables.images) if row.removed_at is None}
         assert kept == {*picked.image_ids, cropped.image_ids[0]}

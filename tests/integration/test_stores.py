@@ -432,3 +432,24 @@ def test_projects_are_changed_one_after_another(stores: Stores) -> None:
     projects.add(stores, versions[1], START)
     projects.add(stores, versions[2], START)
     assert projects.get(stores, "pets").classes == ("cat", "dog", "owl", "hen")
+
+
+def test_who_is_frozen_in_the_midst_of_a_write_does_not_hold_up_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.is_sqlite:
+        pytest.skip(
+            "SQLite has one machine, whose processes nobody freezes, and one writer, who waits for half a minute"
+        )
+    monkeypatch.setattr("closedloop.storage.database.FROZEN_SECONDS", 1)
+    row = {"kind": "forget", "ref": "models/x", "created_at": START, "not_before": START, "attempts": 0}
+
+    def freeze_then_go_on() -> None:
+        with database.write() as frozen:
+            insert_new(frozen, tables.outbox, row)
+            with database.write() as tx:  # waits for the other to commit, or to be given up
+                assert insert_new(tx, tables.outbox, row) == 1
+            frozen.execute(sa.select(tables.outbox.c.id))
+
+    with pytest.raises(DatabaseAway):
+        freeze_then_go_on()

@@ -20,8 +20,13 @@ def outcomes(won: int, lost: int, both: int = 0) -> tuple[list[bool], list[bool]
 
 @given(pairs)
 def test_a_first_release_must_beat_the_commonest_class(found):
+    """As surely as a candidate must be better than a live release, whatever the policy."""
     ours, theirs = [a for a, _ in found], [b for _, b in found]
-    assert gate.judge_first(ours, theirs).passed == (sum(ours) > sum(theirs))
+    verdict = gate.judge_first(ours, theirs, NOT_WORSE)
+    other = gate.judge(ours, theirs, "r0001", BETTER)
+    assert (verdict.passed, verdict.needed) == (other.passed, other.needed)
+    assert (verdict.first, other.first, verdict.against) == (True, False, gate.COMMONEST)
+    assert "always saying the commonest class" in verdict.rule
 
 
 @given(pairs)
@@ -35,7 +40,7 @@ def test_what_a_person_decided_must_be_right_at_least_as_often(found):
 def test_nothing_passes_without_answers_to_compare_on():
     assert not gate.judge([], [], "r0001", Gate(probability_better=0.5)).passed
     assert not gate.judge([], [], "r0001", Gate(policy="not_worse", margin=0.5)).passed
-    assert not gate.judge_first([], []).passed
+    assert not gate.judge_first([], [], BETTER).passed
 
 
 def test_the_first_look_may_spend_a_quarter_of_the_error():
@@ -129,7 +134,7 @@ def test_the_card_says_what_was_compared_and_how():
     assert (card["measure"], card["candidate"], card["baseline"]) == ("accuracy", 38 / 40, 28 / 40)
     assert (card["probability_needed"], card["method"]) == (0.9, gate.METHOD)
     assert gate.judge(*outcomes(12, 2, 26), "r0001", NOT_WORSE).probability_needed is None
-    assert gate.judge_first([], []).candidate == 0
+    assert gate.judge_first([], [], BETTER).candidate == 0
 
 
 def test_a_worse_candidate_passes_less_often_the_more_answers_there_are():

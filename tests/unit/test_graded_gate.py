@@ -32,19 +32,25 @@ def split(found) -> tuple[np.ndarray, np.ndarray]:
 @given(graded)
 @settings(max_examples=40)
 def test_a_first_release_must_beat_every_baseline(found):
+    """As surely as a candidate must be better than a live release, whatever the policy."""
     ours, theirs = split(found)
-    verdict = graded_gate.judge_first(ours, {"whole picture": theirs, "nothing": theirs * 0}, OVERLAP, "all answers")
-    assert verdict.passed == (len(found) > 0 and np.mean(ours - theirs) > graded_gate.SAME)
-    assert (verdict.look, verdict.probability_needed) == (1, None)
+    baselines = {"whole picture": theirs, "nothing": theirs * 0}
+    for looks in (0, 3):
+        verdict = graded_gate.judge_first(ours, baselines, NOT_WORSE, looks, OVERLAP, "all answers")
+        other = graded_gate.judge(ours, theirs, "r0001", Gate(), looks, OVERLAP, "all answers")
+        assert (verdict.passed, verdict.look) == (other.passed, looks + 1)
+        assert verdict.probability_needed == other.probability_needed
+        assert (verdict.first, other.first) == (True, False)
+        assert "every baseline" in verdict.rule
 
 
 def test_a_first_release_is_compared_with_the_best_baseline_and_says_them_all():
-    baselines = {"whole picture": np.full(30, 0.4), "mean box": np.full(30, 0.6), "centred box": np.full(30, 0.5)}
-    verdict = graded_gate.judge_first(np.full(30, 0.55), baselines, OVERLAP, "all answers")
+    baselines = {"whole picture": np.full(40, 0.4), "mean box": np.full(40, 0.6), "centred box": np.full(40, 0.5)}
+    verdict = graded_gate.judge_first(np.full(40, 0.55), baselines, Gate(), 0, OVERLAP, "all answers")
     assert (verdict.passed, verdict.against, verdict.candidate) == (False, "mean box", pytest.approx(0.55))
-    said = "mean overlap (IoU) 0.550, whole picture 0.400, mean box 0.600, centred box 0.500, on 30 answers"
+    said = "mean overlap (IoU) 0.550, whole picture 0.400, mean box 0.600, centred box 0.500, on 40 answers"
     assert verdict.reason == f"refused: {said} (all answers)"
-    assert graded_gate.judge_first(np.full(30, 0.65), baselines, OVERLAP, "all answers").passed
+    assert graded_gate.judge_first(np.full(40, 0.7), baselines, Gate(), 0, OVERLAP, "all answers").passed
 
 
 @given(graded)
@@ -231,7 +237,9 @@ def test_answers_that_do_not_fit_are_refused(ours, theirs, groups):
 
 def test_baselines_of_other_answers_are_refused():
     with pytest.raises(ValueError, match="every baseline"):
-        graded_gate.judge_first(np.full(3, 0.5), {"a": np.full(3, 0.4), "b": np.full(2, 0.1)}, OVERLAP, "all answers")
+        graded_gate.judge_first(
+            np.full(3, 0.5), {"a": np.full(3, 0.4), "b": np.full(2, 0.1)}, Gate(), 0, OVERLAP, "all answers"
+        )
 
 
 def test_the_same_answers_give_the_same_verdict():

@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from closedloop.errors import DatabaseAway, DatabaseOutdated
 
 BUSY_SECONDS = 30
+FROZEN_SECONDS = 30  # that a process which was paused in the midst of a write may keep its locks (Postgres)
 
 
 class Database:
@@ -42,6 +43,8 @@ class Database:
         """One transaction: everything in it happens, or nothing. Raises DatabaseAway."""
         writing = self.engine.execution_options(closedloop_write=True)
         with _away_said_plainly(), writing.begin() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {FROZEN_SECONDS * 1000}")
             yield connection
 
     @contextlib.contextmanager
@@ -146,3 +149,7 @@ def _away_said_plainly() -> Iterator[None]:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise DatabaseAway from error
+    except exc.DBAPIError as error:
+        if error.connection_invalidated:  # Postgres gave up on a process that was frozen
+            raise DatabaseAway from error
+        raise

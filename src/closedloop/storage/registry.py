@@ -104,15 +104,19 @@ def unpin(tx: sa.Connection, project_id: str, head: str) -> bool:
     return bool(gone.rowcount)
 
 
-def looks(tx: sa.Connection, project_id: str, head: str, live: str, but: str) -> list[tuple[int, int]]:
-    """(discordant answers, how many had to be won) of the candidates that were judged against a release, oldest first.
+def looks(tx: sa.Connection, project_id: str, head: str, live: str | None, but: str) -> list[tuple[int, int]]:
+    """(discordant answers, how many had to be won) of the candidates that were judged against a release, oldest first;
+    where that is None, of those that were to be the first.
 
     One for each dataset: to judge the same answers again, as for dataset `but`, is no new look. A look by a rule that
     counts no wins is one that could not be passed by winning.
     """
+    said = releases.c.card["gate"]
     query = (
         sa.select(releases.c.dataset_id, releases.c.card)
-        .where(_of(project_id, head), releases.c.card["gate"]["against"].as_string() == live)
+        .where(
+            _of(project_id, head), said["first"].as_boolean() if live is None else said["against"].as_string() == live
+        )
         .order_by(releases.c.number)
     )
     judged = {row.dataset_id: row.card["gate"] for row in tx.execute(query) if row.dataset_id != but}

@@ -14,6 +14,7 @@ from closedloop.storage.tables import (
     outbox,
     proposals,
     set_pictures,
+    set_senders,
     sets,
     suggestions,
     tasks,
@@ -250,23 +251,36 @@ def count_waiting(tx: sa.Connection, project_id: str, queue: str, reason: str) -
 
 def of_visitor(tx: sa.Connection, project_id: str, visitor: str, limit: int) -> list[str]:
     """The sets that a visitor sent to a project, the newest first."""
-    query = sa.select(sets.c.id).where(
-        sets.c.visitor == visitor, sets.c.project_id == project_id, sets.c.removed_at.is_(None)
+    query = sa.select(set_senders.c.set_id).where(
+        set_senders.c.visitor == visitor, set_senders.c.project_id == project_id
     )
-    return list(tx.execute(query.order_by(sets.c.created_at.desc(), sets.c.id).limit(limit)).scalars())
+    in_order = query.order_by(set_senders.c.sent_at.desc(), set_senders.c.set_id)
+    return list(tx.execute(in_order.limit(limit)).scalars())
 
 
-def forget_visitor(tx: sa.Connection, project_id: str, set_id: str) -> None:
-    """Forget who sent a set."""
-    tx.execute(sets.update().where(sets.c.project_id == project_id, sets.c.id == set_id).values(visitor=None))
+def add_sender(tx: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Note that a visitor sent a set, unless he did before."""
+    insert_new(tx, set_senders, row)
+
+
+def senders(tx: sa.Connection, project_id: str, set_ids: Iterable[str]) -> set[str]:
+    """The visitors who sent one of these sets."""
+    query = sa.select(set_senders.c.visitor).where(set_senders.c.project_id == project_id)
+    return set(tx.execute(query.where(set_senders.c.set_id.in_(list(set_ids)))).scalars())
+
+
+def forget_sender(tx: sa.Connection, project_id: str, set_id: str, visitor: str) -> None:
+    """Forget that a visitor sent a set."""
+    own = (set_senders.c.project_id == project_id) & (set_senders.c.set_id == set_id)
+    tx.execute(set_senders.delete().where(own, set_senders.c.visitor == visitor))
 
 
 def bury(tx: sa.Connection, project_id: str, set_id: str, now: dt.datetime) -> None:
     """Turn a set into a tombstone, and forget what was suggested and picked. Its tasks must be gone before."""
-    for table in (suggestions, logged_picks, set_pictures):
+    for table in (suggestions, logged_picks, set_senders, set_pictures):
         tx.execute(table.delete().where(table.c.project_id == project_id, table.c.set_id == set_id))
     own = (sets.c.project_id == project_id) & (sets.c.id == set_id)
-    tx.execute(sets.update().where(own).values(removed_at=now, visitor=None, confidence=None, release=None))
+    tx.execute(sets.update().where(own).values(removed_at=now, confidence=None, release=None))
 
 
 def forget_crops(tx: sa.Connection, project_id: str, image_id: str) -> None:

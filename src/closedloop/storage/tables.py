@@ -132,7 +132,6 @@ sets = _table(  # pictures of one project of which one is the best
     sa.Column("id", sa.String(32), primary_key=True),  # digest of the project and its pictures
     sa.Column("status", sa.String(8), nullable=False),  # pending (nobody has suggested yet) | done
     sa.Column("source", sa.String(16), nullable=False),  # upload | import
-    sa.Column("visitor", sa.String(32)),
     sa.Column("created_at", UTCDateTime, nullable=False),
     sa.Column("chance", sa.Float, nullable=False),  # probability (0-1) of being asked about by chance
     sa.Column("confidence", sa.Float),  # of the newest suggestion, None while there is none
@@ -140,8 +139,17 @@ sets = _table(  # pictures of one project of which one is the best
     sa.Column("asked_at", UTCDateTime),  # when it entered the queue, by chance or because the ranker was not sure
     sa.Column("removed_at", UTCDateTime),  # a tombstone: datasets that named it still may
     sa.Index(None, "project_id", "created_at"),
-    sa.Index(None, "visitor", "project_id", "created_at"),
     sa.Index(None, "project_id", "asked_at", "confidence"),
+)
+
+set_senders = _table(  # visitors who sent a set: each sees it among his own, and takes back that he sent it
+    "set_senders",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("set_id", sa.String(32), primary_key=True),
+    sa.Column("visitor", sa.String(32), primary_key=True),  # the digest of a cookie
+    sa.Column("sent_at", UTCDateTime, nullable=False),
+    _of_set(),
+    sa.Index(None, "visitor", "project_id", "sent_at"),
 )
 
 set_pictures = _table(

@@ -147,7 +147,9 @@ def against_live(stores: Stores, lesson: Lesson, fitted: Any, chosen: ChosenEnco
             why = f"; {error}"  # a live release that cannot be used must not bar the way to a new one
     if live is None or current is None:
         among, basis = _comparable(lesson.judged, lesson.fair)
-        return lesson.judge_first(scores, among, basis + why), live["id"] if live else None
+        with stores.db.read() as tx:
+            looks = registry.looks(tx, project.id, lesson.head, None, dataset.id)
+        return lesson.judge_first(scores, among, looks, basis + why), live["id"] if live else None
     has_learnt = np.array([any(image_id in learnt for image_id in item.pictures) for item in dataset.items])
     seen = np.isin(lesson.groups, lesson.groups[has_learnt])
     among, basis = _comparable(~seen & lesson.judged, lesson.fair)

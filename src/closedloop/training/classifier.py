@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from closedloop import reliability
+from closedloop import gate, reliability
 from closedloop.estimates import wilson_interval
 from closedloop.features import Features, Progress
 from closedloop.labels import VISITOR
@@ -92,7 +92,7 @@ class ClassifierLesson(Lesson):
         for fold in np.unique(folds):
             others = labels[(folds != fold) & self.judged]
             right[folds == fold] = labels[folds == fold] == np.bincount(others, minlength=1).argmax()
-        return {"commonest class": right}
+        return {gate.COMMONEST: right}
 
     def interval_of(self, scores: np.ndarray) -> tuple[float, float]:
         """Wilson's."""

@@ -87,13 +87,16 @@ class Lesson(ABC):
         """How many of the dataset's answers say what, for the card."""
         return {}
 
-    def judge_first(self, scores: np.ndarray, among: np.ndarray, basis: str) -> Verdict:
-        """Judge a first release on some of the answers, (n,) bool."""
+    def judge_first(self, scores: np.ndarray, among: np.ndarray, looks: list[Any], basis: str) -> Verdict:
+        """Judge a first release on some of the answers, (n,) bool; `looks` as in `judge`."""
         others = {name: said[among] for name, said in self.baselines().items()}
+        rule = self.project.gate
         if self.measure == gate.MEASURE:
             ((_, commonest),) = others.items()
-            return gate.judge_first(_right(scores[among]), _right(commonest), basis)
-        return graded_gate.judge_first(scores[among], others, self.measure, basis, self.groups[among])
+            former = [gate.Look(*look) for look in looks]
+            return gate.judge_first(_right(scores[among]), _right(commonest), rule, former, basis)
+        groups = self.groups[among]
+        return graded_gate.judge_first(scores[among], others, rule, len(looks), self.measure, basis, groups)
 
     def judge_switch(self, scores: np.ndarray, former: np.ndarray, against: str, basis: str) -> Verdict:
         """Judge what a person has decided on, on all answers that may judge."""

@@ -57,7 +57,6 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("status", sa.String(length=8), nullable=False),
         sa.Column("source", sa.String(length=16), nullable=False),
-        sa.Column("visitor", sa.String(length=32), nullable=True),
         sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("chance", sa.Float(), nullable=False),
         sa.Column("confidence", sa.Float(), nullable=True),
@@ -74,8 +73,23 @@ def upgrade() -> None:
             ["project_id", "asked_at", "confidence"],
             unique=False,
         )
+
+    op.create_table(
+        "set_senders",
+        sa.Column("project_id", sa.String(length=40), nullable=False),
+        sa.Column("set_id", sa.String(length=32), nullable=False),
+        sa.Column("visitor", sa.String(length=32), nullable=False),
+        sa.Column("sent_at", UTCDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id", "set_id"], ["sets.project_id", "sets.id"], name=op.f("fk_set_senders_project_id_set_id")
+        ),
+        sa.PrimaryKeyConstraint("project_id", "set_id", "visitor", name=op.f("pk_set_senders")),
+    )
+    with op.batch_alter_table("set_senders", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_sets_visitor_project_id_created_at"), ["visitor", "project_id", "created_at"], unique=False
+            batch_op.f("ix_set_senders_visitor_project_id_sent_at"),
+            ["visitor", "project_id", "sent_at"],
+            unique=False,
         )
 
     op.create_table(
