@@ -121,6 +121,7 @@ def of_release(stores: Stores, name: str) -> dict[str, Any]:
         "annotators": dict(sorted(annotators.items())),
         "annotations": sorted((vote["annotation"] for vote in votes if vote["annotation"]), key=int),
         "pictures": dataset.image_ids,
+        "learnt_together_with": card.get("learnt_together_with", []),
         "answered": answered,
     }
 

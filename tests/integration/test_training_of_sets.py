@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from closedloop import datasets, installations, lineage, releases, reproduction, sets, training
+from closedloop import datasets, installations, lineage, releases, removal, reproduction, sets, training
 from closedloop import project as projects
 from closedloop.errors import NothingToRollBack, TooFewAnswers
 from closedloop.image import accept
 from closedloop.installations import ChosenEncoder
-from closedloop.models import artefact
+from closedloop.models import artefact, ranker
 from closedloop.models import encoder as encoders
 from closedloop.project import CROPPER, RANKER, Project
 from closedloop.storage import Stores
@@ -185,6 +185,37 @@ def test_projects_that_learn_together_are_named_and_others_are_not_asked(
     assert len(frozen.items) == 15  # its own sets alone
     more.add(5)  # what comes later changes nothing about how it was made
     assert reproduction.run(stores, f"some/ranker/{made.release}", clock).same
+
+
+def test_what_was_learnt_from_another_project_is_known_to_judge_lineage_and_removal(
+    stores: Stores, clock: Clock, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ranker.fit
+
+    def fit(*arguments: Any, **named: Any) -> ranker.Fitted:
+        made = real(*arguments, **named)
+        return replace(made, recipe=replace(made.recipe, shared=True))  # whatever cross-validation says of so few
+
+    monkeypatch.setattr(ranker, "fit", fit)
+    more, some = Studio(stores, clock, "more", "true"), Studio(stores, clock, "some", "true")
+    more.add(20)
+    some.add(15)
+    live = some.train(RANKER)
+    assert live.state == "live"
+    some.chance = np.random.default_rng(sum(map(ord, "more")))
+    some.add(20)  # what the live ranker has seen in the other project
+    assert some.train(RANKER).card["gate"]["answers"] == 0
+    some.add(12)
+    assert some.train(RANKER).card["gate"]["answers"] == 12
+
+    name = f"some/ranker/{live.release}"
+    with stores.db.read() as tx:
+        first = sorted(rows.picks(tx, "more"), key=lambda row: row["set_id"])[0]["image_id"]
+    (here,) = [one for one in lineage.of(stores, first) if one["project"] == "more"]
+    assert name in [release["release"] for dataset in here["datasets"] for release in dataset["releases"]]
+    assert [other["project"] for other in lineage.of(stores, name)[0]["learnt_together_with"]] == ["more"]
+    removal.remove(stores, "more", first, "owner", clock())
+    assert name in removal.listing(stores, "more")[0].releases
 
 
 def test_a_damaged_live_release_does_not_bar_the_way(studio: Studio) -> None:

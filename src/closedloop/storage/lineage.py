@@ -13,6 +13,7 @@ from closedloop.storage.tables import (
     images,
     predictions,
     releases,
+    shared_datasets,
     tasks,
 )
 
@@ -92,8 +93,33 @@ def _datasets_with(
     )
     found = [dict(row) for row in tx.execute(query).mappings()]
     for dataset in found:
-        learnt = sa.select(releases.c.id, releases.c.state).where(
-            releases.c.project_id == project_id, releases.c.dataset_id == dataset["id"]
-        )
-        dataset["releases"] = list(tx.execute(learnt.order_by(releases.c.number)).mappings())
+        dataset["releases"] = _releases_on(tx, project_id, dataset["id"])
     return found
+
+
+def _releases_on(tx: sa.Connection, project_id: str, dataset_id: str) -> list[dict[str, str]]:
+    """The `id` and `state` of the releases that learnt a dataset; another project's by its whole name."""
+    own = sa.select(releases.c.id, releases.c.state).where(
+        releases.c.project_id == project_id, releases.c.dataset_id == dataset_id
+    )
+    theirs = (
+        sa.select(whole_name().label("id"), releases.c.state)
+        .join(shared_datasets, of_release())
+        .where(shared_datasets.c.of_project_id == project_id, shared_datasets.c.dataset_id == dataset_id)
+    )
+    queries = own.order_by(releases.c.number), theirs.order_by(releases.c.project_id, releases.c.number)
+    return [dict(row) for query in queries for row in tx.execute(query).mappings()]
+
+
+def whole_name() -> sa.ColumnElement[str]:
+    """A release's name where its project and head do not go without saying."""
+    return releases.c.project_id + "/" + releases.c.head + "/" + releases.c.id
+
+
+def of_release() -> sa.ColumnElement[bool]:
+    """That a row of `shared_datasets` is of a release."""
+    return sa.and_(
+        shared_datasets.c.project_id == releases.c.project_id,
+        shared_datasets.c.head == releases.c.head,
+        shared_datasets.c.release_id == releases.c.id,
+    )

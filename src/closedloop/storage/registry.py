@@ -1,12 +1,12 @@
 """Records of releases: which one is live, which were, which were refused and why."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from closedloop.storage.tables import pins, releases
+from closedloop.storage.tables import pins, releases, shared_datasets
 
 
 def live_release(tx: sa.Connection, project_id: str, head: str) -> sa.RowMapping | None:
@@ -43,9 +43,13 @@ def next_number(tx: sa.Connection, project_id: str, head: str) -> int:
     return (tx.execute(sa.select(sa.func.max(releases.c.number)).where(_of(project_id, head))).scalar() or 0) + 1
 
 
-def add_release(tx: sa.Connection, row: Mapping[str, Any]) -> None:
-    """Record a judged candidate."""
+def add_release(tx: sa.Connection, row: Mapping[str, Any], shared: Iterable[tuple[str, str]] = ()) -> None:
+    """Record a judged candidate; `shared` are the (project, dataset) of others that it learnt from too."""
     tx.execute(releases.insert().values(**row))
+    own = {"project_id": row["project_id"], "head": row["head"], "release_id": row["id"]}
+    others = [{**own, "of_project_id": project_id, "dataset_id": dataset_id} for project_id, dataset_id in shared]
+    if others:
+        tx.execute(shared_datasets.insert(), others)
 
 
 def go_live(

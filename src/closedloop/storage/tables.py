@@ -415,6 +415,20 @@ releases = _table(
     ),
 )
 
+shared_datasets = _table(  # datasets of other projects that a release learnt from, beside its own
+    "shared_datasets",
+    sa.Column("project_id", sa.String(40), primary_key=True),
+    sa.Column("head", sa.String(32), primary_key=True),
+    sa.Column("release_id", sa.String(32), primary_key=True),
+    sa.Column("of_project_id", sa.String(40), primary_key=True),
+    sa.Column("dataset_id", sa.String(16), nullable=False),
+    sa.ForeignKeyConstraint(
+        ["project_id", "head", "release_id"], ["releases.project_id", "releases.head", "releases.id"]
+    ),
+    sa.ForeignKeyConstraint(["of_project_id", "dataset_id"], ["datasets.project_id", "datasets.id"]),
+    sa.Index(None, "of_project_id", "dataset_id"),
+)
+
 pins = _table(  # the release of a head that stays live, whatever candidates come
     "pins",
     sa.Column("project_id", sa.String(40), primary_key=True),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from closedloop.storage import lineage
 from closedloop.storage.tables import (
     annotations,
     collected_objects,
@@ -18,6 +19,7 @@ from closedloop.storage.tables import (
     outbox,
     predictions,
     releases,
+    shared_datasets,
     tasks,
 )
 
@@ -121,7 +123,7 @@ def buried(tx: sa.Connection, project_id: str, limit: int = 500) -> Sequence[sa.
 
 
 def releases_that_learnt(tx: sa.Connection, project_id: str) -> dict[str, set[str]]:
-    """Removed picture -> the releases whose dataset has it."""
+    """Removed picture -> the releases that learnt from it; another project's by its whole name."""
     there = (dataset_items.c.project_id == images.c.project_id) & (dataset_items.c.image_id == images.c.id)
     of_dataset = (releases.c.project_id == dataset_items.c.project_id) & (
         releases.c.dataset_id == dataset_items.c.dataset_id
@@ -132,7 +134,18 @@ def releases_that_learnt(tx: sa.Connection, project_id: str) -> dict[str, set[st
         .join(releases, of_dataset)
         .where(images.c.project_id == project_id, images.c.removed_at.is_not(None))
     )
+    shared = (
+        sa.select(images.c.id, lineage.whole_name().label("release"))
+        .join(dataset_items, there)
+        .join(
+            shared_datasets,
+            (shared_datasets.c.of_project_id == dataset_items.c.project_id)
+            & (shared_datasets.c.dataset_id == dataset_items.c.dataset_id),
+        )
+        .join(releases, lineage.of_release())
+        .where(images.c.project_id == project_id, images.c.removed_at.is_not(None))
+    )
     found: dict[str, set[str]] = {}
-    for row in tx.execute(query):
+    for row in [*tx.execute(query), *tx.execute(shared)]:
         found.setdefault(row.id, set()).add(row.release)
     return found

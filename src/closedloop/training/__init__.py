@@ -102,7 +102,13 @@ def lesson_on(
     if head == CROPPER:
         return CropperLesson(stores, project, dataset)
     assert head == RANKER
-    others = others_then(stores, card) if card is not None else others_of(stores, project, now) if now else []
+    others = (
+        others_then(stores, card.get("offered_by", ()))
+        if card is not None
+        else others_of(stores, project, now)
+        if now
+        else []
+    )
     return RankerLesson(stores, project, dataset, others)
 
 
@@ -151,6 +157,7 @@ def against_live(stores: Stores, lesson: Lesson, fitted: Any, chosen: ChosenEnco
             looks = registry.looks(tx, project.id, lesson.head, None, dataset.id)
         return lesson.judge_first(scores, among, looks, basis + why), live["id"] if live else None
     has_learnt = np.array([any(image_id in learnt for image_id in item.pictures) for item in dataset.items])
+    has_learnt |= lesson.akin(live["card"])
     seen = np.isin(lesson.groups, lesson.groups[has_learnt])
     among, basis = _comparable(~seen & lesson.judged, lesson.fair)
     said = lesson.scores_of(current, np.flatnonzero(among))
@@ -201,6 +208,7 @@ def record(
             "card": card,
             "created_at": now,
         },
+        shared=[(other["project"], other["dataset"]) for other in card.get("learnt_together_with", ())],
     )
     if not verdict.passed or held:
         return CANDIDATE if verdict.passed else REFUSED, reason

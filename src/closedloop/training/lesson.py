@@ -79,6 +79,11 @@ class Lesson(ABC):
     def said_of(self, fitted: Any) -> dict[str, Any]:
         """What else the card's metrics say of a fit."""
 
+    def akin(self, card: Mapping[str, Any]) -> np.ndarray:
+        """(n,) bool: which answers are of pictures, or near-identical ones, that the release of a `card` learnt from in
+        other projects. Raises DatasetLost, StoreAway."""
+        return np.zeros(len(self.dataset.items), dtype=bool)
+
     def about(self, fitted: Any) -> dict[str, Any]:
         """What the card says of this head alone."""
         return {}

@@ -105,6 +105,15 @@ class RankerLesson(Lesson):
             "offered_by": [other.as_json() for other in self.others],
         }
 
+    def akin(self, card: Mapping[str, Any]) -> np.ndarray:
+        """See `Lesson.akin`."""
+        others = others_then(self.stores, card.get("learnt_together_with", ()))
+        learnt = [phash for other in others for item in other.dataset.items for phash in item.members.values()]
+        own = [phash for item in self.dataset.items for phash in item.members.values()]
+        groups = near_identical.groups_of([*own, *learnt])
+        ends = np.cumsum([len(item.members) for item in self.dataset.items])
+        return np.logical_or.reduceat(np.isin(groups[: len(own)], groups[len(own) :]), [0, *ends[:-1]])
+
     def _groups(self) -> np.ndarray:
         """Sets that have a picture, or near-identical ones, in common are one group, other projects' sets too."""
         items = [*self.dataset.items, *(item for other in self.others for item in other.dataset.items)]
@@ -154,10 +163,10 @@ def others_of(stores: Stores, project: Project, now: dt.datetime) -> list[Other]
     return found
 
 
-def others_then(stores: Stores, card: Mapping[str, Any]) -> list[Other]:
-    """The frozen datasets of other projects that a release's recipe was chosen with. Raises DatasetLost, StoreAway."""
+def others_then(stores: Stores, said: Sequence[Mapping[str, Any]]) -> list[Other]:
+    """The frozen datasets of other projects that a card names (`Other.as_json`). Raises DatasetLost, StoreAway."""
     found = []
-    for other in card.get("offered_by", ()):
+    for other in said:
         with stores.db.read() as tx:
             frozen = answers.dataset(tx, other["project"], other["dataset"])
         dataset, _ = datasets.read(stores, other["project"], frozen["id"], other["digest"], RANKER)

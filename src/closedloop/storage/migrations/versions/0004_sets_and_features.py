@@ -75,6 +75,30 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "shared_datasets",
+        sa.Column("project_id", sa.String(length=40), nullable=False),
+        sa.Column("head", sa.String(length=32), nullable=False),
+        sa.Column("release_id", sa.String(length=32), nullable=False),
+        sa.Column("of_project_id", sa.String(length=40), nullable=False),
+        sa.Column("dataset_id", sa.String(length=16), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["of_project_id", "dataset_id"],
+            ["datasets.project_id", "datasets.id"],
+            name=op.f("fk_shared_datasets_of_project_id_dataset_id"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["project_id", "head", "release_id"],
+            ["releases.project_id", "releases.head", "releases.id"],
+            name=op.f("fk_shared_datasets_project_id_head_release_id"),
+        ),
+        sa.PrimaryKeyConstraint("project_id", "head", "release_id", "of_project_id", name=op.f("pk_shared_datasets")),
+    )
+    with op.batch_alter_table("shared_datasets", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_shared_datasets_of_project_id_dataset_id"), ["of_project_id", "dataset_id"], unique=False
+        )
+
+    op.create_table(
         "set_senders",
         sa.Column("project_id", sa.String(length=40), nullable=False),
         sa.Column("set_id", sa.String(length=32), nullable=False),
