@@ -8,7 +8,7 @@ import numpy as np
 from closedloop.image import accept, decode
 from closedloop.models import cropper
 from closedloop.models.crop_head import iou
-from closedloop.models.encoder import BATCH, EMBEDDED, Encoder, load
+from closedloop.models.encoder import EMBEDDED, Encoder, load
 from closedloop.models.saliency import saliency
 from closedloop.near_identical import groups_of
 
@@ -34,12 +34,12 @@ def read(folder: Path, encoder: Encoder) -> tuple[cropper.Crops, np.ndarray]:
     """What there is to learn from photos and `boxes.json`, as the product would have stored them; and their groups."""
     drawn = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
     grids, saliencies, aspects, phashes = [], [], [], []
-    for start in range(0, len(drawn), BATCH):
-        pictures = [accept((folder / "images" / one["image"]).read_bytes()) for one in drawn[start : start + BATCH]]
-        images = [decode(picture.jpeg, encoder.grid_size) for picture in pictures]
-        grids.append(encoder.grid(images).astype(np.float16))
-        saliencies += [saliency(image, encoder.grid_side) for image in images]
-        aspects += [picture.width / picture.height for picture in pictures]
-        phashes += [picture.phash for picture in pictures]
+    for one in drawn:
+        picture = accept((folder / "images" / one["image"]).read_bytes())
+        image = decode(picture.jpeg, encoder.grid_size)
+        grids.append(encoder.grid([image]).astype(np.float16))
+        saliencies.append(saliency(image, encoder.grid_side))
+        aspects.append(picture.width / picture.height)
+        phashes.append(picture.phash)
     boxes = np.array([one["box_xyxy_normalised"] for one in drawn])
     return cropper.Crops(np.concatenate(grids), np.array(aspects), np.stack(saliencies), boxes), groups_of(phashes)

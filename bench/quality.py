@@ -20,7 +20,7 @@ import numpy as np
 from bench import crops
 from closedloop.image import accept, decode
 from closedloop.models import classifier, ranker
-from closedloop.models.encoder import BATCH, EMBEDDED, Encoder, load
+from closedloop.models.encoder import EMBEDDED, Encoder, load
 from closedloop.near_identical import groups_of
 
 BLOCKS, PAIRS, DRAWS = 5, 2000, 3
@@ -128,12 +128,12 @@ def drawn(
 def read(paths: list[Path], encoder: Encoder) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Embeddings and textures of pictures as the product would have stored them, and their pHashes."""
     vectors, textures, phashes = [], [], []
-    for start in range(0, len(paths), BATCH):
-        pictures = [accept(path.read_bytes()) for path in paths[start : start + BATCH]]
-        found = encoder.embed_with_texture([decode(picture.jpeg, encoder.size) for picture in pictures])
-        vectors.append(found[0])
-        textures.append(found[1])
-        phashes += [picture.phash for picture in pictures]
+    for path in paths:
+        picture = accept(path.read_bytes())
+        vector, texture = encoder.embed_with_texture([decode(picture.jpeg, encoder.size)])
+        vectors.append(vector)
+        textures.append(texture)
+        phashes.append(picture.phash)
     return np.concatenate(vectors), np.concatenate(textures), phashes
 
 

@@ -21,7 +21,6 @@ from closedloop.project import CLASSIFIER, CROPPER, RANKER
 
 EMBEDDED = "embedded"
 DEFAULT_OPENCLIP = "ViT-B-32"
-BATCH = 8  # pictures at once: more are no faster on a CPU
 
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
