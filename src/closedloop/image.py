@@ -4,12 +4,14 @@ A picture is decoded once, under limits that are checked on its header first. Wh
 it: no metadata, no second meaning of the same bytes (polyglots), one orientation. Its digest is its name.
 """
 
+import contextlib
 import datetime as dt
 import hashlib
 import io
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +42,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# A small file may hold 40 megapixels, which are some 200 MB once decoded: no more than two at a time.
-_DECODING = threading.BoundedSemaphore(2)
+# A small file may hold 40 megapixels, which take up to 320 MB while they are decoded: one of these at a time, beside
+# another one.
+LARGE = 10_000_000  # px
+_DECODING, _LARGE = threading.BoundedSemaphore(2), threading.Lock()
 
 # What Pillow raises on damaged or hostile files, by format and version.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, MemoryError)
@@ -84,8 +88,8 @@ def accept(data: bytes) -> Picture:
         raise EmptyUpload
     if len(data) > MAX_BYTES:
         raise UploadTooLarge(limit_mb=MAX_BYTES // 10**6)
-    with _DECODING:
-        picture = _to_rgb(_open(data))
+    with _room_for(data):
+        picture = _rgb(data)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0 if picture.width * picture.height < 1e6 else 2)
         phash = perceptual_hash(picture)
@@ -112,21 +116,45 @@ def decode(data: bytes, at_least: int) -> Image.Image:
     """
     if not data:
         raise EmptyUpload
-    with _DECODING:
-        return _to_rgb(_open(data, draft=2 * at_least))
+    with _room_for(data):
+        return _rgb(data, draft=2 * at_least)
 
 
 def thumbnail(jpeg: bytes) -> bytes:
     """A small JPEG of a stored picture, at most `THUMBNAIL` px wide and high."""
-    with _DECODING:
-        small = _to_rgb(_open(jpeg, draft=THUMBNAIL))
+    with _room_for(jpeg):
+        small = _rgb(jpeg, draft=THUMBNAIL)
         small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
 
 
-def _open(data: bytes, draft: int | None = None) -> Image.Image:
+@contextlib.contextmanager
+def _room_for(data: bytes) -> Iterator[None]:
+    """While there is memory to decode a picture."""
+    width, height = _open(data).size
+    with _LARGE if width * height > LARGE else contextlib.nullcontext(), _DECODING:
+        yield
+
+
+def _rgb(data: bytes, draft: int | None = None) -> Image.Image:
+    """A decoded picture. What it is made from is let go of on the way: each copy of a large one is 120 MB."""
+    return _to_rgb(_load(_open(data), draft))
+
+
+def _load(image: Image.Image, draft: int | None) -> Image.Image:
+    try:
+        if draft:
+            image.draft("RGB", (draft, draft))
+        image.load()
+    except _DECODE_ERRORS:
+        raise BrokenPicture from None
+    return image
+
+
+def _open(data: bytes) -> Image.Image:
+    """A picture whose header keeps the limits, and which is not decoded yet."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -143,9 +171,6 @@ def _open(data: bytes, draft: int | None = None) -> Image.Image:
         # A phone's JPEG may carry further frames (MPO: depth, previews); its first is the picture.
         if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
             raise MovingPicture
-        if draft:
-            image.draft("RGB", (draft, draft))
-        image.load()
     except _DECODE_ERRORS:
         raise BrokenPicture from None
     return image
@@ -167,10 +192,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         if image.mode in ("RGB", "CMYK", "L") and profile:
             image = _to_srgb(image, profile)
         if image.mode == "P" or "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
-            layer = image.convert("RGBA")
+            layer = image if image.mode == "RGBA" else image.convert("RGBA")  # which would copy it
             image = Image.new("RGB", layer.size, "white")
-            image.paste(layer, mask=layer.getchannel("A"))
-        image = image.convert("RGB")
+            image.paste(layer, mask=layer)
+            del layer
+        if image.mode != "RGB":
+            image = image.convert("RGB")
     except _DECODE_ERRORS:
         raise BrokenPicture from None
     image.info = {}  # Pillow would write a comment that it finds here

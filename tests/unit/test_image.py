@@ -2,8 +2,11 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -317,3 +320,28 @@ def test_the_perceptual_hash_is_that_of_imagehash(seed: int, width: int, height:
 def test_a_flat_picture_has_one_perceptual_hash_whatever_its_size() -> None:
     flat = {image.perceptual_hash(Image.new("RGB", size, (90, 120, 200))) for size in [(3, 4), (640, 480), (1, 1)]}
     assert len(flat) == 1
+
+
+ALONE = r"""
+import re, sys, threading
+from pathlib import Path
+from closedloop import image
+
+def peak():
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+data = Path(sys.argv[1]).read_bytes()
+before = peak()
+threads = [threading.Thread(target=image.accept, args=[data]) for _ in range(3)]
+[one.start() for one in threads], [one.join() for one in threads]
+print((peak() - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what a process took at most")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_large_pictures_are_decoded_one_after_the_other_and_in_no_more_than_350_mb(mode: str, tmp_path: Path) -> None:
+    """The web container's memory (WEB_MEMORY) rests on this."""
+    Image.new(mode, (6300, 6300), (200, 10, 10, 128)[: len(mode)]).save(tmp_path / "large.png")
+    said = subprocess.run([sys.executable, "-c", ALONE, tmp_path / "large.png"], capture_output=True, check=True)
+    assert 100 < float(said.stdout) < 350
