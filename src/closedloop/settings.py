@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     grafana_image: str = Field("grafana/grafana:12.4", description="Grafana's image (profile monitoring).")
     grafana_port: int = Field(3000, description="Port at which Grafana is published.")
     inference_memory: str = Field("2g", description="Memory limit of inference; OpenCLIP's larger models want more.")
-    trainer_memory: str = Field("2g", description="Memory limit of the trainer; see docs/server.md for many crops.")
+    trainer_memory: str = Field("3g", description="Memory limit of the trainer; see docs/server.md for many crops.")
     web_memory: str = Field("640m", description="Memory limit of the pages; a large picture takes 320 MB for a moment.")
 
     @cached_property
