@@ -102,13 +102,9 @@ def lesson_on(
     if head == CROPPER:
         return CropperLesson(stores, project, dataset)
     assert head == RANKER
-    others = (
-        others_then(stores, card.get("offered_by", ()))
-        if card is not None
-        else others_of(stores, project, now)
-        if now
-        else []
-    )
+    if card is not None:
+        return RankerLesson(stores, project, dataset, others_then(stores, card.get("offered_by", ())))
+    others = others_of(stores, project, now) if now else []
     return RankerLesson(stores, project, dataset, others)
 
 
