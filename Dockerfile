@@ -45,5 +45,5 @@ COPY --chmod=755 projects projects
 RUN --mount=type=bind,from=uv,source=/uv,target=/uv --mount=type=cache,target=/root/.cache/uv \
     /uv/bin/uv pip install --no-deps --compile-bytecode --editable .
 USER closedloop
-ENV CLOSEDLOOP_HOME=/state CLOSEDLOOP_BIND=0.0.0.0 HF_HOME=/cache/huggingface
+ENV CLOSEDLOOP_HOME=/state CLOSEDLOOP_BIND=0.0.0.0 CLOSEDLOOP_CACHE=/cache/closedloop HF_HOME=/cache/huggingface
 CMD ["closedloop", "--help"]

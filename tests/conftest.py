@@ -1,9 +1,12 @@
 """What tests stand on: a real S3 server, a migrated database (SQLite, and Postgres where one is named), a whole stack."""
 
+import atexit
 import datetime as dt
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +24,10 @@ from closedloop.storage.database import Database
 from closedloop.storage.objects import BUCKETS, Objects
 from demo.installation import Installation, free_ports, started
 
+# Encoders are converted once for all tests, and for those of no other session: every process of theirs reads it here.
+CACHE = Path(tempfile.mkdtemp(prefix="closedloop-cache-"))
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+os.environ["CLOSEDLOOP_CACHE"] = str(CACHE)
 POSTGRES = os.environ.get("CLOSEDLOOP_TEST_DATABASE_URL", "")
 DATA = Path(os.environ.get("CLOSEDLOOP_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 KEY, SECRET = "testkey", "testsecret123"

@@ -20,6 +20,7 @@ from swagger_ui_bundle import swagger_ui_path
 from closedloop import gauges
 from closedloop.health import Readiness, metrics_text
 from closedloop.logs import REQUEST_ID_HEADER, bind_request_id
+from closedloop.models.converted import Converted
 from closedloop.sets import LEAST, MOST
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
@@ -42,7 +43,11 @@ def create_app(settings: Settings) -> FastAPI:
     """The application; what it serves follows the records from start-up to shut-down."""
     serving = Serving(settings.closedloop_encoder)
     follower = Follower(
-        serving, lambda: open_stores(settings), settings.home / "inference", lambda: dt.datetime.now(dt.UTC)
+        serving,
+        lambda: open_stores(settings),
+        Converted(settings.cache, settings.closedloop_backend),
+        settings.home / "inference",
+        lambda: dt.datetime.now(dt.UTC),
     )
 
     @contextlib.asynccontextmanager
@@ -62,10 +67,18 @@ def create_app(settings: Settings) -> FastAPI:
     ready = Readiness({"encoder": serving.snapshot})
     registry.register(gauges.Ready(ready))
     registry.register(
-        gauges.Releases(
+        gauges.Named(
             "closedloop_serving_release_info",
             "1 for each release that answers here.",
             lambda: [(*of, release) for of, release in serving.snapshot().releases.items() if release],
+        )
+    )
+    registry.register(
+        gauges.Named(
+            "closedloop_backend_info",
+            "1 for the backend that computes the encoder here.",
+            lambda: [(serving.snapshot().backend.backend, serving.snapshot().chosen.name)],
+            ("backend", "encoder"),
         )
     )
     bodies = Bodies()

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from closedloop import installations
 from closedloop import project as projects
-from closedloop.errors import ClosedloopError, EncoderUnavailable, StoreAway
+from closedloop.errors import ClosedloopError, StoreAway
 from closedloop.installations import ChosenEncoder
 from closedloop.logs import get_logger
 from closedloop.models import artefact, zero_shot
-from closedloop.models import encoder as encoders
+from closedloop.models.converted import Choice, Converted
 from closedloop.models.encoder import Encoder
 from closedloop.project import CLASSIFIER, Project
 from closedloop.storage import Stores, registry
@@ -29,9 +29,15 @@ class Follower:
     """Looks at the records from a thread of its own, and swaps the snapshot of `serving` where they differ."""
 
     def __init__(
-        self, serving: Serving, stores: Callable[[], Stores], folder: Path, clock: Callable[[], dt.datetime]
+        self,
+        serving: Serving,
+        stores: Callable[[], Stores],
+        converted: Converted,
+        folder: Path,
+        clock: Callable[[], dt.datetime],
     ) -> None:
         self._serving = serving
+        self._converted = converted
         self._open_stores = stores
         self._stores: Stores | None = None
         self._last = LastKnown(folder)
@@ -74,11 +80,11 @@ class Follower:
         chosen = installations.chosen_encoder(stores)
         now = self._serving.current
         if chosen is None:
-            encoder, chosen = self._choose(stores)
+            encoder, backend, chosen = self._choose(stores)
         elif now is not None and now.chosen.digest == chosen.digest:
-            encoder = now.encoder
+            encoder, backend = now.encoder, now.backend
         else:
-            encoder = _load(chosen)
+            encoder, backend = self._converted.open(chosen.name, chosen.digest)
         with stores.db.read() as tx:
             live = {(row["project_id"], row["head"]): row["id"] for row in registry.live_releases(tx)}
         known = now.projects if now and now.chosen.digest == chosen.digest else {}
@@ -96,8 +102,8 @@ class Follower:
                         get_logger().error("release not served", project=project.id, head=head, reason=str(error))
                     heads[head] = former or self._served_last(project, head, encoder, chosen)
         if now is None or (now.chosen, now.projects, now.problems) != (chosen, served, problems):
-            self._serving.current = self._unsaved = Snapshot(encoder, chosen, served, problems)
-            get_logger().info("serving", releases=_named(self._unsaved), encoder=chosen.name)
+            self._serving.current = self._unsaved = Snapshot(encoder, chosen, backend, served, problems)
+            get_logger().info("serving", releases=_named(self._unsaved), encoder=chosen.name, backend=backend.backend)
         if self._unsaved:
             self._last.remember(self._unsaved)  # a full disk is said, and tried again at the next look
             self._unsaved = None
@@ -138,9 +144,9 @@ class Follower:
 
         return self._last.read_release(project.id, head, release, check, fetch)
 
-    def _choose(self, stores: Stores) -> tuple[Encoder, ChosenEncoder]:
+    def _choose(self, stores: Stores) -> tuple[Encoder, Choice, ChosenEncoder]:
         """The first start of an installation: choose its encoder and record it."""
-        encoder, reason = encoders.choose(self._serving.setting)
+        encoder, backend, reason = self._converted.choose(self._serving.setting)
         moment = self._clock()
         chosen = ChosenEncoder(
             encoder.name, encoder.digest, encoder.dimension, encoder.knows_words, reason, moment.isoformat()
@@ -148,7 +154,7 @@ class Follower:
         with stores.db.write() as tx:
             installations.choose_encoder(tx, chosen, moment)
         get_logger().info("encoder chosen", encoder=chosen.name, reason=reason)
-        return encoder, chosen
+        return encoder, backend, chosen
 
     def _served_last(self, project: Project, head: str, encoder: Encoder, chosen: ChosenEncoder) -> Served:
         """The release that last answered for a head, if it still can; else nobody."""
@@ -167,7 +173,7 @@ class Follower:
             chosen = self._last.encoder
             if chosen is None:
                 return
-            encoder = _load(chosen)
+            encoder, backend = self._converted.open(chosen.name, chosen.digest)
             served = {
                 project.id: {head: self._served_last(project, head, encoder, chosen) for head in project.heads}
                 for project in self._last.projects()
@@ -175,21 +181,10 @@ class Follower:
         except Exception as error:
             get_logger().error("last known releases not served", reason=str(error))
             return
-        self._serving.current = Snapshot(encoder, chosen, served)
+        self._serving.current = Snapshot(encoder, chosen, backend, served)
         get_logger().warning("serving the last known releases", releases=_named(self._serving.current))
 
 
 def _named(snapshot: Snapshot) -> dict[str, str | None]:
     """For the log."""
     return {f"{id_}/{head}": release for (id_, head), release in snapshot.releases.items()}
-
-
-def _load(chosen: ChosenEncoder) -> Encoder:
-    encoder = encoders.load(chosen.name)
-    if encoder.digest != chosen.digest:
-        raise EncoderUnavailable(
-            name=chosen.name,
-            reason="its weights are not those that this installation was made with. Put the former file back, or "
-            f"run `closedloop encoder use {chosen.name}` to retrain with the new ones.",
-        )
-    return encoder

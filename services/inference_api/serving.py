@@ -16,6 +16,7 @@ from closedloop.image import decode
 from closedloop.installations import ASKED_FOR, ChosenEncoder
 from closedloop.models import saliency
 from closedloop.models.artefact import Head
+from closedloop.models.converted import Choice
 from closedloop.models.crop_head import Cropper
 from closedloop.models.encoder import Encoder
 from closedloop.models.heads import Classifier, Ranker
@@ -41,6 +42,7 @@ class Snapshot:
 
     encoder: Encoder
     chosen: ChosenEncoder
+    backend: Choice
     projects: dict[str, dict[str, Served]]  # by project and head
     problems: dict[tuple[str, str], str] = field(default_factory=dict)  # why a head's live release is not served
 
@@ -65,7 +67,7 @@ class Serving:
         self.setting = setting  # CLOSEDLOOP_ENCODER
         self.current: Snapshot | None = None
         self.away: str | None = None  # why the records cannot be read
-        self._seeing = threading.Lock()  # one pass at a time: torch uses every core for each
+        self._seeing = threading.Lock()  # one pass at a time: each uses every core
 
     def snapshot(self) -> Snapshot:
         """What is served now; raises EncoderUnavailable while nothing is loaded yet."""
@@ -174,7 +176,13 @@ class Serving:
             for id_, heads in now.projects.items()
             for head, served in heads.items()
         ]
-        return {"ok": True, "encoder": now.chosen.as_json(), "notices": notices, "releases": releases}
+        return {
+            "ok": True,
+            "encoder": now.chosen.as_json(),
+            "backend": now.backend.as_json(),
+            "notices": notices,
+            "releases": releases,
+        }
 
     def _vector(self, now: Snapshot, data: bytes) -> np.ndarray:
         picture = decode(data, now.encoder.size)

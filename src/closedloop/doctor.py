@@ -115,7 +115,17 @@ def _releases(settings: Settings) -> str:
     problems = [f"{r['project']}'s {r['head']}: {r['problem']}" for r in said["releases"] if r["problem"]]
     if problems:
         raise _Unwell("; ".join(problems))
-    return ", ".join(f"{r['project']}'s {r['head']}: {r['release'] or 'no release yet'}" for r in said["releases"])
+    live = ", ".join(f"{r['project']}'s {r['head']}: {r['release'] or 'no release yet'}" for r in said["releases"])
+    return f"{live}; computed by {_backend(said['backend'])}"
+
+
+def _backend(said: dict[str, Any]) -> str:
+    """Which one computes the encoder, and what became of the others."""
+    tried = []
+    for trial in said["trials"]:
+        speed = f"{trial['pictures_per_second']:.0f} pictures/s" if trial["pictures_per_second"] else "not measured"
+        tried.append(f"{trial['backend']} {trial['problem'] or speed}")
+    return f"{said['backend']} on {said['cores']} cores, {said['reason']} ({', '.join(tried)})"
 
 
 def _service(base: str) -> str:

@@ -1,9 +1,10 @@
 """What is computed of pictures once per encoder, and kept in Parquet beside them, for whoever learns from it.
 
 A part is one file of some hundred pictures, named by its pictures, so that a run that is killed goes on where it was.
-There are three kinds: `vector` (what uploads bring with their answers, or the encoder's), `look` (the vector beside the
-texture, for a ranker) and `grid` (what lies where, for a crop proposer). A picture that is removed takes its parts with
-it: the others are computed anew when somebody wants them.
+There are three kinds: `vector`, `look` (the vector beside the texture, for a ranker) and `grid` (what lies where, for a
+crop proposer). All are what the encoder's reference sees, and not what uploads bring with their answers: backends that
+serve agree with it to some digits alone, and a release must be able to be made again. A picture that is removed takes its
+parts with it: the others are computed anew when somebody wants them.
 """
 
 import datetime as dt
@@ -185,16 +186,7 @@ class Features:
             asking.promise(tx, "forget", place, self._clock())
 
     def _vectors(self, ids: list[str]) -> dict[str, Any]:
-        with self._stores.db.read() as tx:
-            brought = pictures.embeddings_of(tx, self._project_id, self._digest, ids)
-        others = [id_ for id_ in ids if id_ not in brought]
-        made = {}
-        if others:
-            seen = one_by_one(self._tower.embed, self._decoded(others, self._tower.size))
-            made = dict(zip(others, seen, strict=True))
-        return {
-            "vector": np.stack([np.frombuffer(brought[id_], "<f4") if id_ in brought else made[id_] for id_ in ids])
-        }
+        return {"vector": one_by_one(self._tower.embed, self._decoded(ids, self._tower.size))}
 
     def _looks(self, ids: list[str]) -> dict[str, Any]:
         images = self._decoded(ids, self._tower.size)

@@ -39,15 +39,17 @@ class Ready(Collector):
         yield ready
 
 
-class Releases(Collector):
-    """An info gauge, 1 for each (project, head, release); that of a former release is gone at the next look."""
+class Named(Collector):
+    """An info gauge, 1 for each that is named, such as releases; what no longer is, is gone at the next look."""
 
-    def __init__(self, name: str, text: str, read: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
-        self._name, self._text, self._read = name, text, read
+    def __init__(
+        self, name: str, text: str, read: Callable[[], Iterable[tuple[str, ...]]], labels: tuple[str, ...] = RELEASE
+    ) -> None:
+        self._name, self._text, self._read, self._labels = name, text, read, labels
 
     def collect(self) -> Iterator[Metric]:
         """Read which they are."""
-        info = GaugeMetricFamily(self._name, self._text, labels=RELEASE)
+        info = GaugeMetricFamily(self._name, self._text, labels=self._labels)
         for labels in _or_nothing(self._read, ()):
             info.add_metric(labels, 1)
         yield info

@@ -14,6 +14,9 @@ from closedloop.errors import InvalidSetting, MissingSetting, WeakSecrets
 GENERATED = "(make secrets)"  # marks in `.env.example` what `scripts/make_secrets.py` fills
 
 
+Backend = Literal["auto", "openvino-fp32", "openvino-bf16", "torch-cpu", "torch-cuda", "torch-mps"]
+
+
 class Settings(BaseSettings):
     """The settings of an installation. Secrets have no default: see `require`."""
 
@@ -55,6 +58,17 @@ class Settings(BaseSettings):
             "What turns pictures into vectors, at the first start: auto, embedded, openclip:NAME or "
             "openclip:NAME@FILE.safetensors. Afterwards: `closedloop encoder use NAME`."
         ),
+    )
+    closedloop_backend: Backend = Field(
+        "auto",
+        description=(
+            "What computes the encoder in inference: auto takes what is measured to be the fastest here; or "
+            "openvino-fp32, openvino-bf16, torch-cpu, torch-cuda, torch-mps."
+        ),
+    )
+    closedloop_cache: Path = Field(
+        Path("~/.cache/closedloop"),
+        description="Folder for what can be made again: encoders as they were converted for this machine.",
     )
     closedloop_bind: str = Field("127.0.0.1", description="Address that every part listens on.")
     closedloop_web_port: int = Field(5000, description="Port of the pages.")
@@ -126,6 +140,11 @@ class Settings(BaseSettings):
     def home(self) -> Path:
         """The state folder as an absolute path."""
         return self.closedloop_home.expanduser().resolve()
+
+    @cached_property
+    def cache(self) -> Path:
+        """The cache's folder as an absolute path."""
+        return self.closedloop_cache.expanduser().resolve()
 
     @property
     def database_url(self) -> str:

@@ -1,10 +1,11 @@
 """A project with imported answers whose embeddings are made by hand, so that no encoder is loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from closedloop import installations
+from closedloop.features import VECTOR, Features
 from closedloop.installations import ChosenEncoder
 from closedloop.project import Gate, Project
 from closedloop.storage import Stores, answers, pictures
@@ -18,6 +19,16 @@ def lenient(project: Project) -> Project:
     return project.model_copy(update={"gate": Gate(policy="not_worse", margin=0.5)})
 
 
+def seen(
+    stores: Stores, project_id: str, encoder: str, vectors: Mapping[str, np.ndarray], clock: Clock | None = None
+) -> None:
+    """As if the encoder's reference had looked at these pictures, of which there are records alone."""
+    features = Features(stores, project_id, encoder, lambda: None, clock or Clock())  # type: ignore[arg-type, return-value]
+    features._compute(
+        VECTOR, list(vectors), lambda ids: {"vector": np.stack([vectors[id_] for id_ in ids])}, None, 0, len(vectors)
+    )
+
+
 def adding(stores: Stores, project: Project, clock: Clock) -> Callable[..., None]:
     """A function `add(n, noise)`: n more imported pictures with answers, whose vectors show their class, more or less."""
     random = np.random.default_rng(0)
@@ -27,12 +38,13 @@ def adding(stores: Stores, project: Project, clock: Clock) -> Callable[..., None
 
     def add(n: int, noise: float = 0.3, wrong: bool = False) -> None:
         nonlocal count
+        vectors = {}
         with stores.db.write() as tx:
             for _ in range(n):
                 image_id, number = f"{count:032x}", count % 3
                 count += 1
                 vector = np.eye(3, 16)[number] + noise * random.standard_normal(16)
-                vector = (vector / np.linalg.norm(vector)).astype("<f4")
+                vectors[image_id] = (vector / np.linalg.norm(vector)).astype("<f4")
                 row = {
                     "project_id": project.id,
                     "id": image_id,
@@ -47,8 +59,8 @@ def adding(stores: Stores, project: Project, clock: Clock) -> Callable[..., None
                 }
                 pictures.add_image(tx, row)
                 of = {"project_id": project.id, "image_id": image_id}
-                pictures.add_embeddings(tx, [{**of, "encoder": ENCODER.digest, "vector": vector.tobytes()}])
                 label = project.classes[(number + wrong) % 3]
                 answers.add_import(tx, {**of, "label": label, "at": clock()})
+        seen(stores, project.id, ENCODER.digest, vectors, clock)
 
     return add

@@ -10,7 +10,10 @@ from inference_api.serving import Serving
 from PIL import Image
 
 from closedloop.errors import EncoderUnavailable
+from closedloop.models import backends
+from closedloop.models.converted import Converted
 from closedloop.storage import Stores
+from tests.conftest import CACHE
 
 
 class Starter:
@@ -23,7 +26,9 @@ class Starter:
     def __call__(self, stores: Stores) -> Serving:
         self.stop()
         serving = Serving("embedded")
-        self.follower = Follower(serving, lambda: stores, self.disk, lambda: dt.datetime.now(dt.UTC))
+        # In the reference's precision, so that what it says can be compared with the reference to the last digits.
+        converted = Converted(CACHE, backends.FP32)
+        self.follower = Follower(serving, lambda: stores, converted, self.disk, lambda: dt.datetime.now(dt.UTC))
         self.follower.start()
         return serving
 

@@ -99,14 +99,14 @@ def test_what_a_crop_proposer_sees(desk: Desk) -> None:
     np.testing.assert_allclose(seen.aspects, [64 / (48 + 8 * seed) for seed in range(5)])
 
 
-def test_a_vector_that_came_with_an_upload_is_taken_from_there(desk: Desk) -> None:
-    brought = np.arange(4, dtype="<f4")
-    row = {"project_id": "scenes", "image_id": desk.ids[1], "encoder": DIGEST, "vector": brought.tobytes()}
+def test_what_serves_may_see_it_otherwise_and_training_does_not_take_it(desk: Desk) -> None:
+    """Whoever makes a release again computes vectors by the reference; a backend that serves is only close to it."""
+    row = {"project_id": "scenes", "image_id": desk.ids[1], "encoder": DIGEST, "vector": bytes(16)}
     with desk.stores.db.write() as tx:
         pictures.add_embeddings(tx, [row])
-    np.testing.assert_array_equal(desk.features.vectors(desk.ids)[1], brought)
-    assert desk.tower.looked == 4
-    assert desk.rows(tables.embeddings) == []  # it lies in a part now
+    assert desk.features.vectors(desk.ids)[1].any()
+    assert desk.tower.looked == 5
+    assert len(desk.rows(tables.embeddings)) == 1  # it stays for whoever looks for similar ones
 
 
 def test_killed_between_file_and_record_it_goes_on_and_leaves_nothing(

@@ -27,6 +27,7 @@ from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 from demo.installation import CHECKOUT, free_ports
 from tests.conftest import KEY, SECRET, START
+from tests.integration.answered import seen
 from tests.integration.stack import Loop, StandIn, now, processes
 from tests.waiting import wait_for
 
@@ -215,15 +216,16 @@ class TestTrainer:
         manifest = "{id: pets, title: T, kind: classification, classes: [cat, dog, owl], train: {cron: '* * * * * *'}}"
         projects.add(stores, projects.parse_manifest(manifest), START)
         random = np.random.default_rng(0)
+        vectors = {}
         with database.write() as tx:
             installations.choose_encoder(tx, self.ENCODER, START)
             for n in range(30):
                 vector = np.eye(3, 16)[n % 3] + 0.2 * random.standard_normal(16)
-                vector = (vector / np.linalg.norm(vector)).astype("<f4")
+                vectors[f"{n:032x}"] = (vector / np.linalg.norm(vector)).astype("<f4")
                 of = {"project_id": "pets", "image_id": f"{n:032x}"}
                 _record_picture(tx, "pets", f"{n:032x}", f"{int(random.integers(0, 2**63)):016x}")
-                pictures.add_embeddings(tx, [{**of, "encoder": self.ENCODER.digest, "vector": vector.tobytes()}])
                 answers.add_import(tx, {**of, "label": ("cat", "dog", "owl")[n % 3], "at": START})
+        seen(stores, "pets", self.ENCODER.digest, vectors)
         yield stores
         database.close()
 

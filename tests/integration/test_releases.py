@@ -20,7 +20,7 @@ from closedloop.models import artefact
 from closedloop.project import CLASSIFIER, Project
 from closedloop.queues import RANDOM_SAMPLE
 from closedloop.storage import asking, features, pictures, registry
-from tests.integration.answered import ENCODER, lenient
+from tests.integration.answered import ENCODER, lenient, seen
 
 
 def live(stores) -> str | None:
@@ -106,16 +106,12 @@ def test_another_picture_than_then_makes_other_weights(stores, clock, two):
     """The same features, but two pictures look like another one."""
     chosen = installations.chosen_encoder(stores)
     ids = [f"{n:032x}" for n in range(80)]
-    seen = training.features_of(stores, "pets", chosen, clock).vectors(ids)
-    seen[:2] = np.eye(1, 16, dtype="<f4")
+    vectors = training.features_of(stores, "pets", chosen, clock).vectors(ids)
+    vectors[:2] = np.eye(1, 16, dtype="<f4")
     with stores.db.write() as tx:
         for id_ in ids:
             features.drop_parts(tx, "pets", id_)
-        of_all = {"project_id": "pets", "encoder": chosen.digest}
-        vectors = zip(ids, seen, strict=True)
-        pictures.add_embeddings(
-            tx, [{**of_all, "image_id": id_, "vector": vector.tobytes()} for id_, vector in vectors]
-        )
+    seen(stores, "pets", chosen.digest, dict(zip(ids, vectors, strict=True)), clock)
     made = reproduction.run(stores, two[0], clock)
     assert not made.same
     assert all(by is None or by > 0 for by in made.differences.values())

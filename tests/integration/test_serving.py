@@ -19,7 +19,7 @@ from closedloop.storage import Stores, answers, pictures
 from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 from tests.conftest import START
-from tests.integration.answered import lenient
+from tests.integration.answered import lenient, seen
 from tests.integration.serving import Starter, jpeg, ready
 from tests.waiting import wait_for
 
@@ -47,15 +47,15 @@ def train(stores, project, clock, tower):
     seeds = iter(range(10_000))
 
     def run() -> str:
+        vectors = {}
         with stores.db.write() as tx:
             for _ in range(30):
                 seed = next(seeds)
                 image_id = f"{seed:032x}"
                 colour = [(220, 30, 30), (30, 220, 30), (30, 30, 220)][seed % 3]
                 shade = np.random.default_rng(seed).integers(-30, 30, 3)
-                vector = tower.embed(
-                    [Image.new("RGB", (32, 32), tuple(int(v) for v in np.clip(colour + shade, 0, 255)))]
-                )[0]
+                flat = Image.new("RGB", (32, 32), tuple(int(v) for v in np.clip(colour + shade, 0, 255)))
+                vectors[image_id] = tower.embed([flat])[0]
                 row = {
                     "project_id": project.id,
                     "id": image_id,
@@ -70,8 +70,8 @@ def train(stores, project, clock, tower):
                 }
                 pictures.add_image(tx, row)
                 of = {"project_id": project.id, "image_id": image_id}
-                pictures.add_embeddings(tx, [{**of, "encoder": tower.digest, "vector": vector.astype("<f4").tobytes()}])
                 answers.add_import(tx, {**of, "label": project.classes[seed % 3], "at": START})
+        seen(stores, project.id, tower.digest, vectors, clock)
         made = training.train(stores, lenient(project), clock)
         assert made.passed, made.reason
         return made.release

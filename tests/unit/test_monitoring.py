@@ -177,7 +177,7 @@ def test_looks_that_hang_share_one_thread():
 
 def test_a_former_release_is_gone_and_an_unready_process_names_none():
     served = [("pets", "classifier", "r1"), ("birds", "ranker", "r9")]
-    collector = gauges.Releases("closedloop_serving_release_info", "What answers.", lambda: served)
+    collector = gauges.Named("closedloop_serving_release_info", "What answers.", lambda: served)
     assert 'closedloop_serving_release_info{head="classifier",project="pets",release="r1"} 1.0' in text(collector)
     served[0] = ("pets", "classifier", "r2")
     said = text(collector)
@@ -187,7 +187,7 @@ def test_a_former_release_is_gone_and_an_unready_process_names_none():
     def not_yet() -> list[tuple[str, str, str]]:
         raise EncoderUnavailable(name="auto", reason="it is still being loaded.")
 
-    said = text(gauges.Releases("closedloop_serving_release_info", "What answers.", not_yet))
+    said = text(gauges.Named("closedloop_serving_release_info", "What answers.", not_yet))
     assert "closedloop_serving_release_info{" not in said
     assert "# TYPE closedloop_serving_release_info gauge" in said
 

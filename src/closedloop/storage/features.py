@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
-from closedloop.storage.tables import embeddings, feature_parts, feature_pictures, images
+from closedloop.storage.tables import feature_parts, feature_pictures, images
 
 
 class InAnotherPart(Exception):
@@ -33,8 +33,7 @@ def add_part(
 ) -> bool:
     """Record a part with its pictures; False, and nothing is recorded, where one of them was removed meanwhile.
 
-    Their vectors need not lie in the table `embeddings` any longer. Raises InAnotherPart, which must end the
-    transaction: a part that no picture leads to would outlive its pictures.
+    Raises InAnotherPart, which must end the transaction: a part that no picture leads to would outlive its pictures.
     """
     alive = sa.select(images.c.id).where(
         images.c.project_id == project_id, images.c.id.in_(ids), images.c.removed_at.is_(None)
@@ -46,11 +45,6 @@ def add_part(
     of_part = {"project_id": project_id, "encoder": encoder, "kind": kind, "part_id": id_}
     if insert_new(tx, feature_pictures, [{**of_part, "image_id": image_id} for image_id in ids]) < len(ids):
         raise InAnotherPart
-    tx.execute(
-        embeddings.delete().where(
-            embeddings.c.project_id == project_id, embeddings.c.encoder == encoder, embeddings.c.image_id.in_(ids)
-        )
-    )
     return True
 
 

@@ -194,20 +194,6 @@ def add_embeddings(tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     return insert_new(tx, embeddings, [row for row in rows if row["image_id"] in alive])
 
 
-def embeddings_of(tx: sa.Connection, project_id: str, encoder: str, ids: Iterable[str]) -> dict[str, bytes]:
-    """The vectors (float32 bytes) of these pictures under one encoder, by picture; those without one are left out."""
-    found: dict[str, bytes] = {}
-    ids = list(ids)
-    for start in range(0, len(ids), 500):
-        query = sa.select(embeddings.c.image_id, embeddings.c.vector).where(
-            embeddings.c.project_id == project_id,
-            embeddings.c.encoder == encoder,
-            embeddings.c.image_id.in_(ids[start : start + 500]),
-        )
-        found.update((row.image_id, row.vector) for row in tx.execute(query))
-    return found
-
-
 def counts(tx: sa.Connection) -> dict[str, dict[str, int]]:
     """Per project: images, predictions, pending predictions."""
     result: dict[str, dict[str, int]] = {}

@@ -1,0 +1,250 @@
+"""Encoders ready to serve: converted once, computed by the backend that was measured to be the fastest here.
+
+What was converted lies in a cache by the encoder's digest, checked like any artefact; what was measured lies beside it
+for each machine. A second start reads both, and needs neither torch nor the file of weights.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from closedloop import processor
+from closedloop.errors import EncoderUnavailable
+from closedloop.logs import get_logger
+from closedloop.models.backends import AUTO, REFERENCE, Tower, agreement
+from closedloop.models.encoder import Encoder
+from closedloop.models.spec import Spec
+
+SPEC, SEEN, MANIFEST = "spec.json", "seen.npz", "MANIFEST.json"
+CONVERSION_SECONDS = 900  # a download of weights among them
+
+
+class Disagrees(Exception):
+    """A backend sees something else than the reference."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of trying one backend on this machine."""
+
+    backend: str
+    pictures_per_second: float | None = None  # at the shape that it is best at
+    cosine: float | None = None  # the smallest with the reference, on built-in pictures
+    problem: str | None = None  # why it is not used
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which backend computes the tower, and why."""
+
+    backend: str
+    reason: str
+    processor: str
+    cores: int
+    trials: tuple[Trial, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `/v1/releases` and `doctor`."""
+        return asdict(self)
+
+
+class Converted:
+    """The encoders of a machine's cache."""
+
+    def __init__(self, folder: Path, backend: str = AUTO) -> None:
+        """`backend` is a name that a person forces, or `auto`."""
+        self._folder = folder / "encoders"
+        self._backend = backend
+
+    def choose(self, setting: str) -> tuple[Encoder, Choice, str]:
+        """The encoder of a new installation, who computes it, and why it is this one. Raises EncoderUnavailable."""
+        digest, reason = self._prepare(setting)
+        return *self._open(setting, digest), reason
+
+    def open(self, name: str, digest: str) -> tuple[Encoder, Choice]:
+        """The encoder that an installation records. Raises EncoderUnavailable, also where its weights have changed."""
+        if not self._is_whole(digest) or not self._trials_file(digest).exists():
+            found, _ = self._prepare(name)
+            if found != digest:
+                reason = (
+                    "its weights are not those that this installation was made with. Put the former file back, or "
+                    f"run `closedloop encoder use {name}` to retrain with the new ones."
+                )
+                raise EncoderUnavailable(name=name, reason=reason)
+        return self._open(name, digest)
+
+    def _prepare(self, setting: str) -> tuple[str, str]:
+        said = _asked({"folder": str(self._folder), "setting": setting}, setting)
+        digest = str(said["digest"])
+        _write(self._trials_file(digest), json.dumps(said["trials"]))
+        get_logger().info("encoder converted", encoder=setting, trials=said["trials"])
+        return digest, str(said["reason"])
+
+    def _open(self, name: str, digest: str) -> tuple[Encoder, Choice]:
+        own = self._folder / digest
+        spec = Spec.from_json(json.loads((own / SPEC).read_text(encoding="utf-8")))
+        spec = replace(spec, name=name) if name != AUTO else spec  # the same weights may lie elsewhere today
+        trials = {trial.backend: trial for trial in self._trials(digest)}
+        usable = [trial.backend for trial in trials.values() if trial.problem is None]
+        usable.sort(key=lambda name: -(trials[name].pictures_per_second or 0.0))
+        if self._backend != AUTO:
+            usable = [self._backend, *(name for name in usable if name != self._backend)]
+        for backend in dict.fromkeys([*usable, REFERENCE]):
+            try:
+                tower = _tower(spec.name, own, backend)
+                cosine = look_agrees(tower, own, spec)
+            except Exception as error:  # whatever a library makes of this machine: another one may serve
+                why = error.explained() if isinstance(error, EncoderUnavailable) else str(error) or repr(error)
+                if backend == REFERENCE:
+                    raise EncoderUnavailable(name=name, reason=why) from error
+                get_logger().error("backend not used", backend=backend, reason=why)
+                trials[backend] = replace(trials.get(backend, Trial(backend)), problem=why[:300])
+                continue
+            trials[backend] = replace(trials.get(backend, Trial(backend)), cosine=cosine)
+            why = self._why(backend, trials)
+            choice = Choice(backend, why, processor.name(), processor.cores(), tuple(trials.values()))
+            return Encoder(**vars(spec), tower=tower, words=self._words(spec) if spec.knows_words else None), choice
+        raise AssertionError("the reference is always tried")
+
+    def _why(self, backend: str, trials: dict[str, Trial]) -> str:
+        if self._backend == backend:
+            return "asked for by CLOSEDLOOP_BACKEND"
+        if self._backend != AUTO:
+            problem = trials[self._backend].problem
+            return f"CLOSEDLOOP_BACKEND asks for {self._backend}, which cannot be used: {problem}"
+        return "the fastest that was measured here"
+
+    def _words(self, spec: Spec) -> Any:
+        """A reader of texts that asks another process, and keeps what it said."""
+
+        def read(texts: Sequence[str]) -> np.ndarray:
+            key = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+            file = self._folder / spec.digest / "words" / f"{key}.json"
+            try:
+                return np.array(json.loads(file.read_text(encoding="utf-8")), np.float32)
+            except (OSError, ValueError):
+                said = _asked({"name": spec.name, "texts": list(texts)}, spec.name)
+            if said["digest"] != spec.digest:
+                raise EncoderUnavailable(name=spec.name, reason="its weights are not those that read pictures here.")
+            _write(file, json.dumps(said["vectors"]))
+            return np.array(said["vectors"], np.float32)
+
+        return read
+
+    def _is_whole(self, digest: str) -> bool:
+        """Whether every file of a converted encoder is there as it was written; what is not whole is put away."""
+        own = self._folder / digest
+        if not own.exists():
+            return False
+        try:
+            digests = json.loads((own / MANIFEST).read_text(encoding="utf-8"))
+            for name, expected in digests.items():
+                with (own / name).open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                        raise ValueError(f"{name} has changed")
+        except (OSError, ValueError, AttributeError) as error:
+            get_logger().warning("converted encoder is damaged, and made anew", digest=digest, reason=str(error))
+            damaged = own.with_name(f"{digest}.{uuid.uuid4().hex}.damaged")
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                own.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+            return False
+        return True
+
+    def _trials(self, digest: str) -> list[Trial]:
+        try:
+            return [Trial(**said) for said in json.loads(self._trials_file(digest).read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def _trials_file(self, digest: str) -> Path:
+        """Where it lies how fast the backends are: one for each kind of machine, since a cache may be shared."""
+        machine = [processor.name(), processor.cores(), *map(_version, ("openvino", "torch"))]
+        machine += sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*"))
+        return self._folder / digest / f"trials-{hashlib.sha256(json.dumps(machine).encode()).hexdigest()[:16]}.json"
+
+
+def look_agrees(tower: Tower, own: Path, spec: Spec) -> float:
+    """The smallest cosine of a tower's vectors and textures with the reference's; raises Disagrees below the least.
+
+    Afterwards the tower is ready for each of its shapes.
+    """
+    pixels = agreement.pictures(spec.prepare.size)
+    for count in tower.shapes:
+        tower.look(pixels[np.arange(count) % len(pixels)])
+    return _agrees(tower.look(pixels), own, ("vectors", "textures"), spec)
+
+
+def grid_agrees(tower: Tower, own: Path, spec: Spec) -> float:
+    """The same of a tower's grids."""
+    pixels = agreement.pictures(spec.prepare_grid.size)
+    return _agrees([np.concatenate([tower.grid(one[None]) for one in pixels])], own, ("grids",), spec)
+
+
+def _agrees(ours: Sequence[np.ndarray], own: Path, names: Sequence[str], spec: Spec) -> float:
+    with np.load(own / SEEN) as seen:
+        cosine = agreement.least_cosine(ours, [seen[name] for name in names])
+    if cosine < spec.least_cosine:
+        what = " and ".join(names)
+        raise Disagrees(f"its {what} are others than the reference's: cosine {cosine:.5f}, wanted {spec.least_cosine}")
+    return cosine
+
+
+def _tower(name: str, own: Path, backend: str) -> Tower:
+    if backend.startswith("openvino"):
+        from closedloop.models.backends.openvino_tower import OpenVinoTower
+
+        return OpenVinoTower(own, backend)
+    from closedloop.models import encoder as encoders
+    from closedloop.models.backends.torch_tower import TorchTower
+
+    reference = encoders.load(name, "cpu").tower
+    assert isinstance(reference, TorchTower)
+    return TorchTower(reference.net, backend.removeprefix("torch-"), fast=True)
+
+
+def _asked(asked: dict[str, Any], name: str) -> dict[str, Any]:
+    """What `conversion.py` says in a process of its own; raises EncoderUnavailable."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        command = [sys.executable, "-m", "closedloop.models.conversion", str(answer)]
+        try:
+            ended = subprocess.run(  # noqa: S603
+                command, input=json.dumps(asked), capture_output=True, text=True, timeout=CONVERSION_SECONDS
+            )
+            said = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else None
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            raise EncoderUnavailable(name=name, reason=f"converting it failed: {error}") from error
+    if said is None:
+        reason = f"converting it ended with {ended.returncode}: {ended.stderr.strip()[-500:]}"
+        raise EncoderUnavailable(name=name, reason=reason)
+    if "unavailable" in said:
+        raise EncoderUnavailable(**said["unavailable"])
+    return said
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, file)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
