@@ -3,8 +3,8 @@
 A part is one file of some hundred pictures, named by its pictures, so that a run that is killed goes on where it was.
 There are three kinds: `vector`, `look` (the vector beside the texture, for a ranker) and `grid` (what lies where, for a
 crop proposer). All are what the encoder's reference sees, and not what uploads bring with their answers: backends that
-serve agree with it to some digits alone, and a release must be able to be made again. A picture that is removed takes its
-parts with it: the others are computed anew when somebody wants them.
+serve agree with it to some digits alone, and a release must be able to be made again. A picture that is removed takes
+its parts with it: the others are computed anew when somebody wants them.
 """
 
 import datetime as dt

@@ -149,7 +149,7 @@ def test_a_damaged_cache_is_made_anew(tiny: str, tmp_path: Path, harm: str) -> N
     assert np.isfinite(again.embed(pictures(1))).all()
     assert choice.backend in available()
     assert (own / converted.MANIFEST).exists()
-    assert len(list((tmp_path / "encoders").iterdir())) == 1
+    assert not list((tmp_path / "encoders").glob("*.damaged"))
 
 
 def test_words_are_read_by_another_process_once(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -188,7 +188,7 @@ def test_what_cannot_be_loaded_is_said_with_what_to_do(name, word):
 def test_without_weights_or_hub_the_embedded_one_is_chosen_and_said(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    encoder, reason = encoders.choose("auto")
+    encoder, reason = encoders.choose("auto", encoders.load)
     assert encoder.name == "embedded"
     assert "hub did not answer" in reason
     assert "closedloop encoder use" in reason
@@ -197,4 +197,4 @@ def test_without_weights_or_hub_the_embedded_one_is_chosen_and_said(monkeypatch,
 def test_a_named_encoder_that_cannot_be_had_is_no_fallback(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(EncoderUnavailable, match="copy the file"):
-        encoders.choose("openclip:ViT-L-14")
+        encoders.choose("openclip:ViT-L-14", encoders.load)

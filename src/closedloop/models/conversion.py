@@ -24,7 +24,7 @@ import torch
 
 from closedloop.errors import EncoderUnavailable
 from closedloop.models import encoder as encoders
-from closedloop.models.backends import REFERENCE, Tower, agreement
+from closedloop.models.backends import CPU, REFERENCE, Tower, agreement
 from closedloop.models.backends.torch_tower import TorchTower, gpus
 from closedloop.models.converted import MANIFEST, SEEN, SPEC, Trial, grid_agrees, look_agrees
 from closedloop.models.nets import Net
@@ -37,13 +37,13 @@ SECONDS = 0.5  # for which a backend is timed
 PASSES = 3  # at least
 
 
-def prepare(folder: Path, setting: str) -> dict[str, Any]:
-    """Have an encoder converted below `folder`, and every backend tried; says its digest, and why it is this one."""
-    spec, reason, trials = _by_torch(folder, setting)
+def prepare(folder: Path, name: str) -> dict[str, Any]:
+    """Have an encoder converted below `folder`, and every backend tried; says its digest."""
+    spec, trials = _by_torch(folder, name)
     gc.collect()  # what comes holds the weights once more
     own = folder / spec.digest
     trials += [_tried(name, lambda name=name: _openvino(own, name), own, spec) for name in _openvino_names(own)]
-    return {"digest": spec.digest, "reason": reason, "trials": [asdict(trial) for trial in trials]}
+    return {"digest": spec.digest, "trials": [asdict(trial) for trial in trials]}
 
 
 def words(name: str, texts: list[str]) -> dict[str, Any]:
@@ -52,17 +52,17 @@ def words(name: str, texts: list[str]) -> dict[str, Any]:
     return {"digest": encoder.digest, "vectors": encoder.embed_words(texts).tolist()}
 
 
-def _by_torch(folder: Path, setting: str) -> tuple[Spec, str, list[Trial]]:
-    """What an encoder is, why it is this one, and torch's backends; converted, if it was not."""
-    encoder, reason = encoders.choose(setting)
+def _by_torch(folder: Path, name: str) -> tuple[Spec, list[Trial]]:
+    """What an encoder is, and torch's backends; converted, if it was not."""
+    encoder = encoders.load(name, CPU)
     assert isinstance(encoder.tower, TorchTower)
-    net, spec = encoder.tower.net.to("cpu"), encoder.spec()
+    net, spec = encoder.tower.net, encoder.spec()
     own = folder / spec.digest
     if not (own / MANIFEST).exists():
         _convert(net, spec, own)
-    trials = [_tried(REFERENCE, lambda: TorchTower(net, "cpu"), own, spec)]
+    trials = [_tried(REFERENCE, lambda: TorchTower(net, CPU), own, spec)]
     trials += [_tried(f"torch-{gpu}", lambda gpu=gpu: TorchTower(net, gpu, fast=True), own, spec) for gpu in gpus()]
-    return spec, reason, trials
+    return spec, trials
 
 
 def _convert(net: Net, spec: Spec, own: Path) -> None:
@@ -73,7 +73,7 @@ def _convert(net: Net, spec: Spec, own: Path) -> None:
     partial = own.with_name(f"{own.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     (partial / SPEC).write_text(json.dumps(spec.as_json()), encoding="utf-8")
-    reference = TorchTower(net, "cpu")
+    reference = TorchTower(net, CPU)
     looks, grids = (agreement.pictures(of.size) for of in (spec.prepare, spec.prepare_grid))
     vectors, textures = reference.look(looks)
     np.savez(partial / SEEN, vectors=vectors, textures=textures, grids=reference.grid(grids))
@@ -156,7 +156,7 @@ def main() -> None:
         if "texts" in asked:
             said = words(asked["name"], asked["texts"])
         else:
-            said = prepare(Path(asked["folder"]), asked["setting"])
+            said = prepare(Path(asked["folder"]), asked["name"])
     except EncoderUnavailable as error:
         said = {"unavailable": error.details}
     answer.write_text(json.dumps(said), encoding="utf-8")

@@ -24,6 +24,8 @@ import numpy as np
 from closedloop import processor
 from closedloop.errors import EncoderUnavailable
 from closedloop.logs import get_logger
+from closedloop.models import encoder as encoders
+from closedloop.models import weights
 from closedloop.models.backends import AUTO, REFERENCE, Tower, agreement
 from closedloop.models.encoder import Encoder
 from closedloop.models.spec import Spec
@@ -71,32 +73,41 @@ class Converted:
 
     def choose(self, setting: str) -> tuple[Encoder, Choice, str]:
         """The encoder of a new installation, who computes it, and why it is this one. Raises EncoderUnavailable."""
-        digest, reason = self._prepare(setting)
-        return *self._open(setting, digest), reason
+        (encoder, choice), reason = encoders.choose(setting, lambda name: self._open(name, self._digest(name)))
+        return encoder, choice, reason
 
     def open(self, name: str, digest: str) -> tuple[Encoder, Choice]:
         """The encoder that an installation records. Raises EncoderUnavailable, also where its weights have changed."""
-        if not self._is_whole(digest) or not self._trials_file(digest).exists():
-            found, _ = self._prepare(name)
-            if found != digest:
-                reason = (
-                    "its weights are not those that this installation was made with. Put the former file back, or "
-                    f"run `closedloop encoder use {name}` to retrain with the new ones."
-                )
-                raise EncoderUnavailable(name=name, reason=reason)
+        if not self._is_ready(digest) and self._digest(name) != digest:
+            reason = (
+                "its weights are not those that this installation was made with. Put the former file back, or "
+                f"run `closedloop encoder use {name}` to retrain with the new ones."
+            )
+            raise EncoderUnavailable(name=name, reason=reason)
         return self._open(name, digest)
 
-    def _prepare(self, setting: str) -> tuple[str, str]:
-        said = _asked({"folder": str(self._folder), "setting": setting}, setting)
+    def _digest(self, name: str) -> str:
+        """The digest of an encoder that is ready to be opened from here on."""
+        known = self._folder / "names" / hashlib.sha256(weights.identity(name).encode()).hexdigest()
+        with contextlib.suppress(OSError):
+            digest = known.read_text(encoding="utf-8")
+            if self._is_ready(digest):
+                return digest
+        digest = self._prepare(name)
+        _write(known, digest)
+        return digest
+
+    def _prepare(self, name: str) -> str:
+        said = _asked({"folder": str(self._folder), "name": name}, name)
         digest = str(said["digest"])
         _write(self._trials_file(digest), json.dumps(said["trials"]))
-        get_logger().info("encoder converted", encoder=setting, trials=said["trials"])
-        return digest, str(said["reason"])
+        get_logger().info("encoder converted", encoder=name, trials=said["trials"])
+        return digest
 
     def _open(self, name: str, digest: str) -> tuple[Encoder, Choice]:
         own = self._folder / digest
         spec = Spec.from_json(json.loads((own / SPEC).read_text(encoding="utf-8")))
-        spec = replace(spec, name=name) if name != AUTO else spec  # the same weights may lie elsewhere today
+        spec = replace(spec, name=name)  # the same weights may lie elsewhere today
         trials = {trial.backend: trial for trial in self._trials(digest)}
         usable = [trial.backend for trial in trials.values() if trial.problem is None]
         usable.sort(key=lambda name: -(trials[name].pictures_per_second or 0.0))
@@ -143,6 +154,10 @@ class Converted:
             return np.array(said["vectors"], np.float32)
 
         return read
+
+    def _is_ready(self, digest: str) -> bool:
+        """Whether an encoder was converted, and the backends tried on this machine."""
+        return self._is_whole(digest) and self._trials_file(digest).exists()
 
     def _is_whole(self, digest: str) -> bool:
         """Whether every file of a converted encoder is there as it was written; what is not whole is put away."""
@@ -208,7 +223,6 @@ def _tower(name: str, own: Path, backend: str) -> Tower:
         from closedloop.models.backends.openvino_tower import OpenVinoTower
 
         return OpenVinoTower(own, backend)
-    from closedloop.models import encoder as encoders
     from closedloop.models.backends.torch_tower import TorchTower
 
     reference = encoders.load(name, "cpu").tower

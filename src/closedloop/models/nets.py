@@ -1,8 +1,6 @@
 """What the models of encoders have in common: a torch module that says two things of a batch of pixels."""
 
-import hashlib
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import torch
 
@@ -27,9 +25,3 @@ class Net(torch.nn.Module, ABC):
 def unit(features: torch.Tensor) -> torch.Tensor:
     """Rows of length 1, float32."""
     return torch.nn.functional.normalize(features.float(), dim=-1)
-
-
-def sha256(path: Path) -> str:
-    """The digest of a file of weights."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,9 +11,10 @@ from PIL import Image
 
 from closedloop.errors import EncoderUnavailable
 from closedloop.models import feature_maps
-from closedloop.models.nets import Net, sha256, unit
+from closedloop.models.nets import Net, unit
 from closedloop.models.preparation import CROP, SQUASH, Preparation
 from closedloop.models.spec import Spec
+from closedloop.models.weights import sha256
 
 Words = Callable[[Sequence[str]], np.ndarray]
 _WAYS = {"shortest": CROP, "squash": SQUASH}  # open_clip's names
