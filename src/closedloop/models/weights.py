@@ -18,7 +18,7 @@ def of_embedded() -> Path:
 
 
 def of_openclip(name: str) -> tuple[str, Path]:
-    """The architecture of `openclip:NAME` or `openclip:NAME@FILE`, or its JSON config; and the file, fetched if missing.
+    """The architecture of `openclip:NAME` or `openclip:NAME@FILE`, or its config; and the file, fetched if missing.
 
     Raises EncoderUnavailable.
     """
