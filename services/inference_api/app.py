@@ -13,21 +13,21 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from swagger_ui_bundle import swagger_ui_path
 
 from closedloop import gauges
 from closedloop.health import Readiness, metrics_text
-from closedloop.logs import REQUEST_ID_HEADER, bind_request_id
 from closedloop.models.converted import Converted
 from closedloop.sets import LEAST, MOST
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
 from inference_api import faults
 from inference_api.bodies import Bodies
+from inference_api.callers import RequestIds, deadline, unless_left
 from inference_api.faults import AWAY, FAULTS
 from inference_api.following import Follower
+from inference_api.pipeline import Asked, Pipeline
 from inference_api.serving import Serving
 
 MAX_WAITING = 64  # pictures; beyond it 503 at once
@@ -41,7 +41,8 @@ Take = Callable[[Request], AbstractAsyncContextManager[Any]]
 
 def create_app(settings: Settings) -> FastAPI:
     """The application; what it serves follows the records from start-up to shut-down."""
-    serving = Serving(settings.closedloop_encoder)
+    pipeline = Pipeline()
+    serving = Serving(settings.closedloop_encoder, pipeline)
     follower = Follower(
         serving,
         lambda: open_stores(settings),
@@ -52,9 +53,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        pipeline.start()
         follower.start()
         yield
         follower.stop()
+        pipeline.stop()
 
     app = FastAPI(title="Closedloop inference", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.openapi_version = "3.0.2"  # the newest that the bundled page of /docs reads
@@ -83,14 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     bodies = Bodies()
     under_way = 0  # pictures
+    app.add_middleware(RequestIds)
     app.mount("/static", StaticFiles(directory=Path(swagger_ui_path)), name="static")
-
-    @app.middleware("http")
-    async def request_id(request: Request, call_next: Any) -> Response:
-        known = bind_request_id(request.headers.get(REQUEST_ID_HEADER))
-        response = await call_next(request)
-        response.headers[REQUEST_ID_HEADER] = known
-        return response
 
     def refuse_if_full(more: int = 1) -> None:
         if under_way + more > MAX_WAITING:
@@ -98,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     async def ask(request: Request, route: str, take: Take, method: Any, *arguments: Any) -> Any:
         nonlocal under_way
+        asked = Asked(deadline(request, time.time(), time.monotonic()))
         refuse_if_full()  # before the pictures are taken in, too
         async with take(request) as body:
             count = len(body) if isinstance(body, list) else 1
@@ -106,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
             waiting.set(under_way)
             started = time.perf_counter()
             try:
-                answer = await run_in_threadpool(method, *arguments, body)
+                answer = await unless_left(request, method(*arguments, body, asked))
                 seconds.labels(route).observe(time.perf_counter() - started)
                 return answer
             finally:

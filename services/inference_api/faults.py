@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
@@ -10,7 +10,9 @@ from starlette.exceptions import HTTPException
 
 from closedloop.errors import ClosedloopError
 from closedloop.logs import get_logger
+from inference_api.callers import Left
 
+CLIENT_CLOSED_REQUEST = 499  # as nginx counts those who hung up; nobody reads it
 _HTTP_ERRORS = {
     404: ("not_found", "There is nothing at this address. /docs lists what there is."),
     405: ("method_not_allowed", "This address does not answer to that method. /docs lists what there is."),
@@ -33,6 +35,7 @@ FAULTS: dict[int | str, dict[str, Any]] = {
     415: {"model": Fault, "description": "Not a JPEG, PNG or WebP, or a set that is no form"},
     422: {"model": Fault, "description": "A picture, a set or a project that cannot be used, or a query not valid"},
     503: {"model": Fault, "description": "Not ready, or too many pictures are waiting"},
+    504: {"model": Fault, "description": "The deadline is over"},
 }
 AWAY: dict[int | str, dict[str, Any]] = {503: FAULTS[503]}
 
@@ -44,6 +47,10 @@ def say(app: FastAPI) -> None:
     async def said(_request: Request, error: ClosedloopError) -> JSONResponse:
         headers = {"Retry-After": "2"} if error.status == 503 else None
         return JSONResponse(error.as_json(), error.status, headers)
+
+    @app.exception_handler(Left)
+    async def left(_request: Request, _error: Left) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     @app.exception_handler(HTTPException)
     async def http_error(_request: Request, error: HTTPException) -> JSONResponse:

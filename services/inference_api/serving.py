@@ -3,27 +3,27 @@
 All of it is one immutable snapshot that is swapped whole, so that no request sees half of two releases.
 """
 
+import asyncio
 import base64
-import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from closedloop.errors import EncoderUnavailable, UnknownProject
-from closedloop.image import decode
+from closedloop.errors import ClosedloopError, EncoderUnavailable, PictureOfSet, TooLate, UnknownProject
 from closedloop.installations import ASKED_FOR, ChosenEncoder
-from closedloop.models import saliency
 from closedloop.models.artefact import Head
 from closedloop.models.converted import Choice
 from closedloop.models.crop_head import Cropper
 from closedloop.models.encoder import Encoder
 from closedloop.models.heads import Classifier, Ranker
 from closedloop.project import CLASSIFICATION, CLASSIFIER, CROPPER, RANKER, SELECTION, Project
-from inference_api.decoding import in_batches
+from inference_api.pipeline import UNHURRIED, Asked, Pipeline
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # what there is to keep of a picture while no release can say
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Snapshot:
 class Serving:
     """Answers from the current snapshot; `following.Follower` swaps it."""
 
-    def __init__(self, setting: str) -> None:
+    def __init__(self, setting: str, pipeline: Pipeline) -> None:
         self.setting = setting  # CLOSEDLOOP_ENCODER
         self.current: Snapshot | None = None
         self.away: str | None = None  # why the records cannot be read
-        self._seeing = threading.Lock()  # one pass at a time: each uses every core
+        self._pipeline = pipeline
 
     def snapshot(self) -> Snapshot:
         """What is served now; raises EncoderUnavailable while nothing is loaded yet."""
@@ -75,19 +75,19 @@ class Serving:
             raise EncoderUnavailable(name=self.setting, reason=self.away or "it is still being loaded; try again.")
         return self.current
 
-    def embed(self, data: bytes) -> tuple[np.ndarray, Snapshot]:
-        """The vector (d,) of a picture and the snapshot whose encoder made it. Raises the errors of `decode`."""
+    async def embed(self, data: bytes, asked: Asked = UNHURRIED) -> tuple[np.ndarray, Snapshot]:
+        """The vector (d,) of a picture and the snapshot whose encoder made it. Raises the errors of `Pipeline.look`."""
         now = self.snapshot()
-        return self._vector(now, data), now
+        return (await self._pipeline.look(now.encoder, data, asked))[0], now
 
-    def predict(self, project_id: str, data: bytes) -> dict[str, Any]:
+    async def predict(self, project_id: str, data: bytes, asked: Asked = UNHURRIED) -> dict[str, Any]:
         """The answer about a picture: label, confidence, probabilities, release, encoder, vector (base64).
 
-        Raises UnknownProject, WrongKind and the errors of `decode`.
+        Raises UnknownProject, WrongKind and the errors of `Pipeline.look`.
         """
         now = self.snapshot()
         served = now.of(project_id, CLASSIFICATION, CLASSIFIER)
-        vector = self._vector(now, data)
+        vector, _ = await self._pipeline.look(now.encoder, data, asked)
         if isinstance(served.head, Classifier):
             classes, probabilities = served.classes, served.head.probabilities(vector[None])[0]
             label = classes[int(probabilities.argmax())]
@@ -105,23 +105,21 @@ class Serving:
             "vector": base64.b64encode(vector.astype("<f4").tobytes()).decode(),
         }
 
-    def rank(self, project_id: str, pictures: Sequence[bytes]) -> dict[str, Any]:
+    async def rank(self, project_id: str, pictures: Sequence[bytes], asked: Asked = UNHURRIED) -> dict[str, Any]:
         """Which picture of a set is the best: scores in their order, best, confidence, release, encoder.
 
-        Raises UnknownProject, WrongKind, or PictureOfSet with the fault.
+        Raises UnknownProject, WrongKind, TooLate, or PictureOfSet with the fault.
         """
         now = self.snapshot()
         served = now.of(project_id, SELECTION, RANKER)
-        ranker = served.head if isinstance(served.head, Ranker) else None
-        looks = []
-        for batch in in_batches(pictures, now.encoder.size):  # with nobody to rank them, broken ones are said too
-            if ranker:
-                with self._seeing:
-                    looks.append(np.concatenate(now.encoder.embed_with_texture(batch), axis=1))
         scores, chances = np.zeros(len(pictures)), np.full(len(pictures), 1 / len(pictures))
+        ranker = served.head if isinstance(served.head, Ranker) else None
         if ranker:
-            inputs = np.concatenate(looks)
+            looks = await _each(self._pipeline.look(now.encoder, data, asked) for data in pictures)
+            inputs = np.stack([np.concatenate(look) for look in looks])
             scores, chances = ranker.scores(inputs), ranker.chances(inputs)
+        else:  # broken ones are said all the same
+            await _each(self._pipeline.check(now.encoder, data, asked) for data in pictures)
         return {
             "ok": True,
             "scores": [float(score) for score in scores],
@@ -131,21 +129,20 @@ class Serving:
             "encoder": now.chosen.digest,
         }
 
-    def crop(self, project_id: str, data: bytes) -> dict[str, Any]:
+    async def crop(self, project_id: str, data: bytes, asked: Asked = UNHURRIED) -> dict[str, Any]:
         """Which part of a picture to keep: box, confidence, release, encoder; nobody knows: all of it, and null.
 
-        Raises UnknownProject, WrongKind and the errors of `decode`.
+        Raises UnknownProject, WrongKind and the errors of `Pipeline.grid`.
         """
         now = self.snapshot()
         served = now.of(project_id, SELECTION, CROPPER)
-        image = decode(data, now.encoder.grid_size)
         edges, confidence = WHOLE, None
         if isinstance(served.head, Cropper):
-            with self._seeing:
-                grids = now.encoder.grid([image])
-            salient = saliency.saliency(image, now.encoder.grid_side)[None]
-            boxes, expected = served.head.propose(grids, np.array([image.width / image.height]), salient)
+            laid = await self._pipeline.grid(now.encoder, data, asked)
+            boxes, expected = served.head.propose(laid.cells[None], np.array([laid.aspect]), laid.saliency[None])
             edges, confidence = boxes[0], float(expected[0])
+        else:
+            await self._pipeline.check(now.encoder, data, asked)
         return {
             "ok": True,
             "box": {name: float(edge) for name, edge in zip(("x1", "y1", "x2", "y2"), edges, strict=True)},
@@ -184,7 +181,14 @@ class Serving:
             "releases": releases,
         }
 
-    def _vector(self, now: Snapshot, data: bytes) -> np.ndarray:
-        picture = decode(data, now.encoder.size)
-        with self._seeing:
-            return now.encoder.embed([picture])[0]
+
+async def _each(asked: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What is said of each picture of a set; PictureOfSet with the number and the fault of the first bad one."""
+    said = []
+    for number, one in enumerate(await asyncio.gather(*asked, return_exceptions=True), 1):
+        if isinstance(one, ClosedloopError) and not isinstance(one, TooLate):
+            raise PictureOfSet.of(number, one)
+        if isinstance(one, BaseException):
+            raise one
+        said.append(one)
+    return said

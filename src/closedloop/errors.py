@@ -150,6 +150,13 @@ class TooManyRequests(ClosedloopError):
     status = 429
 
 
+class TooLate(ClosedloopError):
+    """The answer would have come after its deadline, so nobody worked on it. Ask again, with more time."""
+
+    code = "too_late"
+    status = 504
+
+
 class UnknownProject(ClosedloopError):
     """There is no project "{project}". `closedloop project list` shows those there are."""
 

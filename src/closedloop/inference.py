@@ -1,6 +1,7 @@
 """The client of the inference service."""
 
 import base64
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ import httpx
 
 from closedloop.errors import InferenceAway, InferenceRefused
 from closedloop.logs import REQUEST_ID_HEADER, current_request_id
+
+DEADLINE_HEADER = "X-Request-Deadline"  # seconds since 1970 (UTC), with decimals: later nobody waits for the answer
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Inference:
 
     def __init__(self, url: str, budget: float = 3.0) -> None:
         self.url = url
+        self._budget = budget
         timeout = httpx.Timeout(budget, connect=min(budget, 1.0))
         self._client = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
 
@@ -115,7 +119,9 @@ class Inference:
         self._call("GET", "/readyz")
 
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        headers = {REQUEST_ID_HEADER: request_id} if (request_id := current_request_id()) else {}
+        headers = {DEADLINE_HEADER: f"{time.time() + self._budget:.3f}"}
+        if request_id := current_request_id():
+            headers[REQUEST_ID_HEADER] = request_id
         try:
             response = self._client.request(method, path, headers=headers, **request)
             if response.status_code in (413, 415, 422):

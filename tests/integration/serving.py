@@ -1,11 +1,15 @@
 """An inference service in this process, without its HTTP: what it needs to be started, and pictures to ask about."""
 
+import asyncio
 import datetime as dt
+import inspect
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from inference_api.following import Follower
+from inference_api.pipeline import Pipeline
 from inference_api.serving import Serving
 from PIL import Image
 
@@ -16,23 +20,40 @@ from closedloop.storage import Stores
 from tests.conftest import CACHE
 
 
+class Answering:
+    """A `Serving` whose answers are waited for."""
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+
+    def __getattr__(self, name: str) -> Any:
+        said = getattr(self.serving, name)
+        return (lambda *asked: asyncio.run(said(*asked))) if inspect.iscoroutinefunction(said) else said
+
+
 class Starter:
     """`start(stores)`: what is served while it follows these stores, on the same disk each time, one at a time."""
 
     def __init__(self, disk: Path) -> None:
         self.disk = disk
         self.follower: Follower | None = None
+        self.pipeline = Pipeline()
+        self.pipeline.start()
 
-    def __call__(self, stores: Stores) -> Serving:
-        self.stop()
-        serving = Serving("embedded")
+    def __call__(self, stores: Stores) -> Answering:
+        self.stop_following()
+        serving = Serving("embedded", self.pipeline)
         # In the reference's precision, so that what it says can be compared with the reference to the last digits.
         converted = Converted(CACHE, backends.FP32)
         self.follower = Follower(serving, lambda: stores, converted, self.disk, lambda: dt.datetime.now(dt.UTC))
         self.follower.start()
-        return serving
+        return Answering(serving)
 
     def stop(self) -> None:
+        self.stop_following()
+        self.pipeline.stop()
+
+    def stop_following(self) -> None:
         if self.follower:
             self.follower.stop()
 
@@ -45,7 +66,7 @@ def jpeg(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
     return buffer.getvalue()
 
 
-def ready(one: Serving, project: str = "pets") -> bool:
+def ready(one: Answering, project: str = "pets") -> bool:
     """Whether it answers about a project."""
     try:
         return project in one.snapshot().projects

@@ -7,7 +7,6 @@ import threading
 import numpy as np
 import pytest
 from inference_api import following
-from inference_api.serving import Serving
 from PIL import Image
 
 from closedloop import installations, releases, training
@@ -20,7 +19,7 @@ from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 from tests.conftest import START
 from tests.integration.answered import lenient, seen
-from tests.integration.serving import Starter, jpeg, ready
+from tests.integration.serving import Answering, Starter, jpeg, ready
 from tests.waiting import wait_for
 
 
@@ -79,7 +78,7 @@ def train(stores, project, clock, tower):
     return run
 
 
-def served(one: Serving) -> str | None:
+def served(one: Answering) -> str | None:
     return one.predict("pets", jpeg(1))["release"]
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from inference_api import following
-from inference_api.serving import Serving
 from PIL import Image
 from safetensors.numpy import load, save
 
@@ -25,7 +24,7 @@ from closedloop.storage import Stores, answers, registry
 from closedloop.storage.database import Database
 from closedloop.storage.objects import Objects
 from tests.conftest import START, Clock
-from tests.integration.serving import Starter, jpeg, ready
+from tests.integration.serving import Answering, Starter, jpeg, ready
 from tests.waiting import wait_for
 
 SCENES = "{id: scenes, title: 'Which is best?', kind: selection}"
@@ -109,23 +108,23 @@ def release(stores: Stores, scenes: Project, fitted: dict[str, Any], tower: enco
     return make
 
 
-def ranked_by(one: Serving) -> str | None:
+def ranked_by(one: Answering) -> str | None:
     return one.rank("scenes", [jpeg(1), jpeg(2)])["release"]
 
 
-def cropped_by(one: Serving) -> str | None:
+def cropped_by(one: Answering) -> str | None:
     return one.crop("scenes", jpeg(1))["release"]
 
 
 @pytest.fixture
-def one(stores: Stores, scenes: Project, serve: Starter) -> Serving:
+def one(stores: Stores, scenes: Project, serve: Starter) -> Answering:
     """What is served, from the moment that it knows the project."""
     started = serve(stores)
     wait_for(lambda: ready(started, "scenes"), 30, "readiness")
     return started
 
 
-def test_without_releases_nobody_has_an_opinion(one: Serving) -> None:
+def test_without_releases_nobody_has_an_opinion(one: Answering) -> None:
     said = one.rank("scenes", [jpeg(1), jpeg(2), jpeg(3)])
     digest = one.snapshot().chosen.digest
     assert said == {
