@@ -1,6 +1,7 @@
 """`python -m inference_api`: the inference service."""
 
 import os
+import resource
 
 import uvicorn
 
@@ -10,12 +11,15 @@ from closedloop.settings import load_settings
 
 def main() -> None:
     """Serve until the process is told to stop; requests under way are finished."""
-    # Threads of OpenMP that wait by spinning make a pass ten times as long where others want the processors, too. Read
-    # when torch is loaded, so it comes first.
+    # Threads of OpenMP (torch's, where that is the backend) that wait by spinning make a pass ten times as long where
+    # others want the processors, too. Read when torch is loaded, so it comes first.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from inference_api.app import create_app
     from inference_api.refusals import Protocol
 
+    # Each connection is a file; many systems give a process a thousand of them, unless it asks for more.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     settings = load_settings()
     configure_logs("inference", settings.closedloop_log_level)
     uvicorn.run(

@@ -84,22 +84,33 @@ def create_app(settings: Settings) -> FastAPI:
             ("backend", "encoder"),
         )
     )
+    sizes = Histogram(
+        "closedloop_pass_pictures",
+        "Pictures of a pass of the encoder.",
+        buckets=(1, 2, 4, 8, 16, 32, 64),
+        registry=registry,
+    )
+    remembered = Counter("closedloop_remembered_total", "Pictures that were seen before.", registry=registry)
+    pipeline.batcher.passes, pipeline.hits = sizes.observe, remembered.inc
+    app.state.pipeline, app.state.serving = pipeline, serving
     bodies = Bodies()
     under_way = 0  # pictures
     app.add_middleware(RequestIds)
     app.mount("/static", StaticFiles(directory=Path(swagger_ui_path)), name="static")
 
-    def refuse_if_full(more: int = 1) -> None:
-        if under_way + more > MAX_WAITING:
+    def refuse_if_full(asked: Asked, more: int = 1) -> None:
+        # What would come too late is not begun, either.
+        expected = time.monotonic() + (under_way + more) * pipeline.batcher.seconds
+        if under_way + more > MAX_WAITING or expected > asked.deadline:
             raise HTTPException(503, headers={"Retry-After": "1"})
 
     async def ask(request: Request, route: str, take: Take, method: Any, *arguments: Any) -> Any:
         nonlocal under_way
         asked = Asked(deadline(request, time.time(), time.monotonic()))
-        refuse_if_full()  # before the pictures are taken in, too
+        refuse_if_full(asked)  # before the pictures are taken in, too
         async with take(request) as body:
             count = len(body) if isinstance(body, list) else 1
-            refuse_if_full(count)
+            refuse_if_full(asked, count)
             under_way += count
             waiting.set(under_way)
             started = time.perf_counter()
