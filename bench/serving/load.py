@@ -1,7 +1,7 @@
 """The one load generator for every server: clients that ask again at once, or arrivals by chance.
 
-It speaks plain HTTP/1.1 over sockets of its own, since it runs on the cores of what it measures: a request costs it some
-0.2 ms. Every picture is sent once: bytes after the end of a JPEG make another one of it that is decoded alike.
+It speaks plain HTTP/1.1 over sockets of its own, since it runs on the cores of what it measures; a request costs it
+some 0.2 ms. Every picture is sent once: bytes after the end of a JPEG make another one of it that is decoded alike.
 """
 
 import asyncio

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 
 from fastapi import Request
@@ -55,10 +56,12 @@ class Bodies:
         if kind != b"multipart/form-data":
             raise NotMultipart
         with self._holding() as hold:
-            form = _Form(options.get(b"boundary", b""))
+            form = _SetForm(options.get(b"boundary", b""))
             async for chunk in self._chunks(request, MAX_BODY_OF_SET, hold):
                 form.take(chunk)
-            yield form.finished()
+            form.check_over()
+            check_size(len(form.pictures))
+            yield form.pictures
 
     async def _chunks(self, request: Request, limit: int, hold: "_Hold") -> AsyncIterator[bytes]:
         """The body as it comes, at most `limit` bytes of it."""
@@ -102,14 +105,14 @@ class _Hold:
         self.bytes += count
 
 
-class _Form:
+class _Form(ABC):
     """A form as it comes: the parts called "file", and no other."""
 
     def __init__(self, boundary: bytes) -> None:
-        self._pictures: list[bytes] = []
         self._chunks: list[bytes] = []  # of the part that is coming
         self._size = 0
         self._header, self._value, self._disposition = b"", b"", b""
+        self._options: dict[bytes, bytes] = {}
         self._over = False
         if not boundary:
             raise BadRequest(reason="its Content-Type names no boundary")
@@ -129,22 +132,31 @@ class _Form:
             raise BadRequest(reason="its boundary is too long") from None
 
     def take(self, chunk: bytes) -> None:
-        """Read on. Raises BadRequest, SetSize, or PictureOfSet for a picture that is too large."""
+        """Read on. Raises BadRequest, and what `begun` and `is_too_large` raise."""
         try:
             self._parser.write(chunk)
         except FormParserError as error:
             raise BadRequest(reason=f"it is no valid form ({error})") from None
 
-    def finished(self) -> list[bytes]:
-        """The pictures. Raises BadRequest where the form does not end, SetSize where there are too few."""
+    def check_over(self) -> None:
+        """Raise BadRequest where the form does not end."""
         if not self._over:
             raise BadRequest(reason="the form ends before its last boundary")
-        check_size(len(self._pictures))
-        return self._pictures
+
+    @abstractmethod
+    def begun(self) -> None:
+        """A picture begins."""
+
+    @abstractmethod
+    def is_too_large(self) -> None:
+        """The picture that is coming is; what comes of it is not kept."""
+
+    @abstractmethod
+    def is_whole(self, name: str, data: bytes | None) -> None:
+        """A picture has come, with the name of its file; None: it was too large."""
 
     def _begin(self) -> None:
-        if len(self._pictures) == MOST:
-            raise SetSize(have="more")
+        self.begun()
         self._chunks, self._size, self._disposition = [], 0, b""
 
     def _on_header(self, data: bytes, start: int, end: int) -> None:
@@ -159,19 +171,44 @@ class _Form:
         self._header, self._value = b"", b""
 
     def _check_name(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if options.get(b"name") != FIELD:
+        _, self._options = parse_options_header(self._disposition)
+        if self._options.get(b"name") != FIELD:
             raise BadRequest(reason='the form has a part that is not called "file"')
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
         if self._size > MAX_BODY:
-            raise PictureOfSet.of(len(self._pictures) + 1, UploadTooLarge(limit_mb=MAX_BODY // 10**6))
-        self._chunks.append(data[start:end])
+            self._chunks.clear()
+            self.is_too_large()
+        else:
+            self._chunks.append(data[start:end])
 
     def _end(self) -> None:
-        self._pictures.append(b"".join(self._chunks))
+        name = self._options.get(b"filename", b"").decode("utf-8", "replace")
+        self.is_whole(name, None if self._size > MAX_BODY else b"".join(self._chunks))
         self._chunks = []
 
     def _finish(self) -> None:
         self._over = True
+
+
+class _SetForm(_Form):
+    """The pictures of a set: two to twelve, none too large."""
+
+    def __init__(self, boundary: bytes) -> None:
+        super().__init__(boundary)
+        self.pictures: list[bytes] = []
+
+    def begun(self) -> None:
+        """Raises SetSize for the thirteenth."""
+        if len(self.pictures) == MOST:
+            raise SetSize(have="more")
+
+    def is_too_large(self) -> None:
+        """Raises PictureOfSet."""
+        raise PictureOfSet.of(len(self.pictures) + 1, UploadTooLarge(limit_mb=MAX_BODY // 10**6))
+
+    def is_whole(self, name: str, data: bytes | None) -> None:
+        """Keep it."""
+        assert data is not None
+        self.pictures.append(data)
