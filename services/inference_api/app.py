@@ -22,7 +22,7 @@ from closedloop.models.converted import Converted
 from closedloop.sets import LEAST, MOST
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
-from inference_api import faults
+from inference_api import batches, faults
 from inference_api.bodies import Bodies
 from inference_api.callers import RequestIds, deadline, unless_left
 from inference_api.faults import AWAY, FAULTS
@@ -36,6 +36,13 @@ PICTURE = {"requestBody": {"required": True, "content": {"image/*": {"schema": B
 _FILES = {"type": "array", "items": BYTES, "minItems": LEAST, "maxItems": MOST}
 _FORM = {"type": "object", "properties": {"file": _FILES}, "required": ["file"], "additionalProperties": False}
 SET = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+_MANY = {"type": "object", "properties": {"file": {"type": "array", "items": BYTES}}, "required": ["file"]}
+BATCH = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": _MANY}, "application/x-tar": {"schema": BYTES}},
+    }
+}
 Take = Callable[[Request], AbstractAsyncContextManager[Any]]
 
 
@@ -92,8 +99,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     remembered = Counter("closedloop_remembered_total", "Pictures that were seen before.", registry=registry)
     pipeline.batcher.passes, pipeline.hits = sizes.observe, remembered.inc
-    app.state.pipeline, app.state.serving = pipeline, serving
     bodies = Bodies()
+    app.state.pipeline, app.state.serving, app.state.bodies = pipeline, serving, bodies
     under_way = 0  # pictures
     app.add_middleware(RequestIds)
     app.mount("/static", StaticFiles(directory=Path(swagger_ui_path)), name="static")
@@ -130,6 +137,26 @@ def create_app(settings: Settings) -> FastAPI:
         if not vector:
             del answer["vector"]
         return answer
+
+    @app.post("/v1/predict/batch", openapi_extra=BATCH, responses={**FAULTS, 200: {"content": {batches.LINES: {}}}})
+    async def predict_batch(
+        request: Request, project: str = Query(max_length=40), vector: bool = False
+    ) -> batches.Lines:
+        """The live release's answers about many pictures, 10,000 at most: a line of JSON for each, in their order, with
+        its `index` and its `name`. One that cannot be answered is said in its line.
+        """
+        asked = Asked(deadline(request, time.time(), time.monotonic()), later=True)
+        refuse_if_full(asked)
+        serving.check(project)
+
+        async def answer(data: bytes) -> dict[str, Any]:
+            said = await serving.predict(project, data, asked)
+            answers.labels(project, "batch").inc()
+            if not vector:
+                del said["vector"]
+            return said
+
+        return batches.Lines(request, batches.pictures(request), answer, bodies)
 
     @app.post("/v1/rank", openapi_extra=SET, responses=FAULTS)
     async def rank(request: Request, project: str = Query(max_length=40)) -> dict[str, Any]:

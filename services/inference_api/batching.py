@@ -68,6 +68,10 @@ class Batcher:
             self._change.notify()
         return one.seen
 
+    def waiting(self) -> int:
+        """How many pictures wait for a tower."""
+        return len(self._first) + len(self._later)
+
     def _run(self) -> None:
         while batch := self._next():
             started = time.perf_counter()

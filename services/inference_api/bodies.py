@@ -40,8 +40,8 @@ class Bodies:
 
         Raises UploadTooLarge or BadRequest, and HTTPException (503) where too much is held.
         """
-        with self._holding() as hold:
-            chunks = [chunk async for chunk in self._chunks(request, MAX_BODY, hold)]
+        with self.holding() as hold:
+            chunks = [chunk async for chunk in self.chunks(request, MAX_BODY, hold)]
             if not chunks:
                 raise BadRequest(reason="the body holds no picture")
             yield b"".join(chunks)
@@ -55,15 +55,15 @@ class Bodies:
         kind, options = parse_options_header(request.headers.get("content-type"))
         if kind != b"multipart/form-data":
             raise NotMultipart
-        with self._holding() as hold:
+        with self.holding() as hold:
             form = _SetForm(options.get(b"boundary", b""))
-            async for chunk in self._chunks(request, MAX_BODY_OF_SET, hold):
+            async for chunk in self.chunks(request, MAX_BODY_OF_SET, hold):
                 form.take(chunk)
             form.check_over()
             check_size(len(form.pictures))
             yield form.pictures
 
-    async def _chunks(self, request: Request, limit: int, hold: "_Hold") -> AsyncIterator[bytes]:
+    async def chunks(self, request: Request, limit: int, hold: "Hold") -> AsyncIterator[bytes]:
         """The body as it comes, at most `limit` bytes of it."""
         announced = request.headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
@@ -84,28 +84,35 @@ class Bodies:
             raise BadRequest(reason="the connection ended before its body was whole") from None
 
     @contextlib.contextmanager
-    def _holding(self) -> Iterator["_Hold"]:
-        hold = _Hold(self)
+    def holding(self) -> Iterator["Hold"]:
+        """A block that holds bytes, and lets go of all of them at its end."""
+        hold = Hold(self)
         try:
             yield hold
         finally:
             self.held -= hold.bytes
 
 
-class _Hold:
+class Hold:
     """The bytes of one request, counted with those of all."""
 
     def __init__(self, of: Bodies) -> None:
         self._of, self.bytes = of, 0
 
     def __call__(self, count: int) -> None:
+        """Hold more; raises HTTPException (503) where that is too much for all requests together."""
         if self._of.held + count > MAX_HELD:
             raise HTTPException(503, headers={"Retry-After": "1"})
         self._of.held += count
         self.bytes += count
 
+    def let_go(self, count: int) -> None:
+        """Hold so many no longer."""
+        self._of.held -= count
+        self.bytes -= count
 
-class _Form(ABC):
+
+class Form(ABC):
     """A form as it comes: the parts called "file", and no other."""
 
     def __init__(self, boundary: bytes) -> None:
@@ -192,7 +199,7 @@ class _Form(ABC):
         self._over = True
 
 
-class _SetForm(_Form):
+class _SetForm(Form):
     """The pictures of a set: two to twelve, none too large."""
 
     def __init__(self, boundary: bytes) -> None:

@@ -49,7 +49,7 @@ def deadline(request: Request, wall: float, monotonic: float) -> float:
 async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of some work, which ends where the one who asked for it hangs up. Raises Left."""
     doing = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
+    leaving = asyncio.ensure_future(left(request))
     try:
         await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
@@ -60,7 +60,8 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
         leaving.cancel()
 
 
-async def _left(request: Request) -> None:
+async def left(request: Request) -> None:
+    """Wait until the one who asked, whose body is read, hangs up."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

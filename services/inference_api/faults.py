@@ -13,10 +13,11 @@ from closedloop.logs import get_logger
 from inference_api.callers import Left
 
 CLIENT_CLOSED_REQUEST = 499  # as nginx counts those who hung up; nobody reads it
+BUSY = ("busy", "Too many pictures are waiting. Try again in a moment.")
 _HTTP_ERRORS = {
     404: ("not_found", "There is nothing at this address. /docs lists what there is."),
     405: ("method_not_allowed", "This address does not answer to that method. /docs lists what there is."),
-    503: ("busy", "Too many pictures are waiting. Try again in a moment."),
+    503: BUSY,
 }
 
 

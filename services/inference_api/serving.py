@@ -105,6 +105,10 @@ class Serving:
             "vector": base64.b64encode(vector.astype("<f4").tobytes()).decode(),
         }
 
+    def check(self, project_id: str) -> None:
+        """Raise UnknownProject or WrongKind where `predict` would."""
+        self.snapshot().of(project_id, CLASSIFICATION, CLASSIFIER)
+
     async def rank(self, project_id: str, pictures: Sequence[bytes], asked: Asked = UNHURRIED) -> dict[str, Any]:
         """Which picture of a set is the best: scores in their order, best, confidence, release, encoder.
 

@@ -70,7 +70,7 @@ class Service:
         chosen = ChosenEncoder("hand", "f" * 64, 4, False, "for a test", "")
         served = {"pets": {CLASSIFIER: Served(PETS)}}
         app.state.serving.current = Snapshot(encoder, chosen, Choice("hand", "", "", 1, ()), served)
-        self.pipeline = app.state.pipeline
+        self.pipeline, self.bodies = app.state.pipeline, app.state.bodies
         config = uvicorn.Config(app, port=self.port, http=Protocol, lifespan="off", log_level="warning")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -97,6 +97,9 @@ class Service:
 
     def waiting(self) -> float:
         return self.metric("closedloop_waiting_requests")
+
+    def held(self) -> int:
+        return self.bodies.held
 
     def metric(self, name: str) -> float:
         (line,) = [line for line in self.get("/metrics").text.splitlines() if line.startswith(name + " ")]
