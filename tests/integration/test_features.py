@@ -99,6 +99,21 @@ def test_what_a_crop_proposer_sees(desk: Desk) -> None:
     np.testing.assert_allclose(seen.aspects, [64 / (48 + 8 * seed) for seed in range(5)])
 
 
+def test_one_is_told_how_far_the_looking_is_and_only_where_there_is_something_to_look_at(desk: Desk) -> None:
+    told: list[tuple[str, int, int]] = []
+    one = Features(
+        desk.stores, "scenes", DIGEST, lambda: desk.tower, desk.clock,
+        lambda title: lambda done, total: told.append((title, done, total)),
+    )  # type: ignore[arg-type, return-value]  # fmt: skip
+    one.vectors(desk.ids)
+    titles, done, total = zip(*told, strict=True)
+    assert set(titles) == {"looking at pictures"}
+    assert list(done) == sorted(done)
+    assert (done[-1], set(total)) == (5, {5})
+    one.vectors(desk.ids)
+    assert len(told) == len(titles)
+
+
 def test_what_serves_may_see_it_otherwise_and_training_does_not_take_it(desk: Desk) -> None:
     """Whoever makes a release again computes vectors by the reference; a backend that serves is only close to it."""
     row = {"project_id": "scenes", "image_id": desk.ids[1], "encoder": DIGEST, "vector": bytes(16)}
