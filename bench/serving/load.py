@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,7 +38,7 @@ class Server:
     """Where to ask, and how: one picture as a raw body, or in a form."""
 
     def __init__(self, port: int, path: str, form: bool) -> None:
-        self._port, self._path, self._form = port, path, form
+        self.port, self._path, self._form = port, path, form
         self._count = itertools.count(1)
 
     def request(self, picture: bytes) -> bytes:
@@ -51,13 +50,13 @@ class Server:
             body = head + b"Content-Type: image/jpeg\r\n\r\n" + body + b"\r\n--edge--\r\n"
             kind = "multipart/form-data; boundary=edge"
         return (
-            f"POST {self._path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAccept: application/json\r\n"
+            f"POST {self._path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAccept: application/json\r\n"
             f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode() + body
 
     async def connect(self) -> "Connection":
         """A connection of one's own."""
-        return Connection(*await asyncio.open_connection("127.0.0.1", self._port, limit=2**20))
+        return Connection(*await asyncio.open_connection("127.0.0.1", self.port, limit=2**20))
 
 
 class Connection:
@@ -153,8 +152,3 @@ async def _measured(connection: Connection, request: bytes, said: Answers) -> No
         said.seconds.append(took)
     elif status == 503:
         said.refused_seconds.append(took)
-
-
-def run(work: Callable[[], "asyncio.Future[Answers]"]) -> Answers:
-    """Run a load to its end."""
-    return asyncio.run(work())  # type: ignore[arg-type]

@@ -18,10 +18,11 @@ def pictures(size: int) -> np.ndarray:
     none of one flat colour. In smoother ones a tower finds so little that rounding alone turns what it says by degrees.
     """
     random = np.random.default_rng(_SEED)
-    return np.stack([_picture(size, random) for _ in range(PICTURES)])
+    return np.stack([np.asarray(like_a_photograph(size, random)) for _ in range(PICTURES)])
 
 
-def _picture(size: int, random: np.random.Generator) -> np.ndarray:
+def like_a_photograph(size: int, random: np.random.Generator) -> Image.Image:
+    """A made-up picture, RGB, `size` px a side."""
     canvas = np.zeros((size, size, 3))
     cells = 2
     while cells <= size:
@@ -40,7 +41,7 @@ def _picture(size: int, random: np.random.Generator) -> np.ndarray:
         colour = tuple(int(value) for value in random.integers(0, 256, 3))
         shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
         shape((left, top, left + width, top + height), fill=colour)
-    return np.asarray(Image.blend(ground, things, _FLAT))
+    return Image.blend(ground, things, _FLAT)
 
 
 def least_cosine(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:

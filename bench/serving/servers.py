@@ -1,0 +1,204 @@
+"""The servers that are measured, each a process of its own in an environment of its own."""
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from bench.serving.load import Server
+from closedloop import first_start
+from closedloop import project as projects
+from closedloop.models.backends import agreement
+from closedloop.settings import Settings
+from closedloop.storage import open_stores
+from demo.installation import free_ports
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers"
+PATIENCE = 300.0  # s for a server to be ready
+KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "a secret of the bench"}
+PROJECT = "{id: bench, title: Bench, kind: classification, classes: [a, b, c, d, e, f, g, h, i, j]}"
+
+
+@dataclass
+class Running:
+    """A server that answers."""
+
+    name: str
+    server: Server
+    processes: list["subprocess.Popen[bytes]"]
+    ready_after: float  # s
+
+    def memory(self) -> float:
+        """Resident bytes of its processes and theirs."""
+        import psutil
+
+        own = [psutil.Process(process.pid) for process in self.processes]
+        return float(sum(one.memory_info().rss for of in own for one in (of, *of.children(recursive=True))))
+
+
+def pictures(side: int, count: int) -> list[bytes]:
+    """Made-up photographs as JPEG, `side` px wide and high."""
+    random = np.random.default_rng(side)
+    found = []
+    for _ in range(count):
+        buffer = io.BytesIO()
+        agreement.like_a_photograph(side, random).save(buffer, "JPEG", quality=80)
+        found.append(buffer.getvalue())
+    return found
+
+
+def weights(folder: Path) -> Path:
+    """A ViT-B-32 with random weights: they do not change its speed."""
+    file = folder / "vit-b-32.safetensors"
+    if not file.exists():
+        import open_clip
+        import torch
+        from safetensors.torch import save_file
+
+        torch.manual_seed(0)
+        model = open_clip.create_model("ViT-B-32", pretrained=None, load_weights=False)
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, file)
+    return file
+
+
+@contextlib.contextmanager
+def closedloop(name: str, encoder: str, backend: str, cache: Path, home: Path) -> Iterator[Running]:
+    """Our inference service, over a store and records of its own."""
+    s3, port = free_ports(2)
+    home.mkdir(parents=True)
+    env = {
+        **os.environ,
+        **KEYS,
+        "CLOSEDLOOP_HOME": str(home),
+        "CLOSEDLOOP_CACHE": str(cache),
+        "CLOSEDLOOP_ENCODER": encoder,
+        "CLOSEDLOOP_BACKEND": backend,
+        "CLOSEDLOOP_INFERENCE_PORT": str(port),
+        "S3_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
+        "CLOSEDLOOP_LOG_LEVEL": "WARNING",
+    }
+    store = subprocess.Popen(  # noqa: S603
+        [str(Path(sys.executable).with_name("rclone")), "serve", "s3", "--addr", f"127.0.0.1:{s3}", str(home)],
+        env={**env, "RCLONE_AUTH_KEY": ",".join(KEYS.values()), "RCLONE_CONFIG": os.devnull},
+        stderr=subprocess.DEVNULL,
+    )
+    settings = Settings(
+        _env_file=None,
+        closedloop_home=home,
+        s3_endpoint_url=env["S3_ENDPOINT_URL"],
+        **{key.lower(): value for key, value in KEYS.items()},
+    )  # type: ignore[call-arg]
+    stores = open_stores(settings)
+    _wait_for(lambda: stores.objects.make_buckets() is None)
+    import datetime as dt
+
+    now = dt.datetime.now(dt.UTC)
+    first_start.prepare(stores, settings, now)
+    projects.add(stores, projects.parse_manifest(PROJECT), now)
+    ours = Server(port, "/v1/predict?project=bench", form=False)
+    try:
+        with _started(name, ours, [[sys.executable, "-m", "inference_api"]], port, "/readyz", env) as running:
+            yield running
+    finally:
+        stores.db.close()
+        store.kill()
+        store.wait()
+
+
+@contextlib.contextmanager
+def usual(file: Path, page: bool) -> Iterator[Running]:
+    """Flask calls FastAPI, which calls torch; or FastAPI alone."""
+    python = _environment("usual")
+    api, front = free_ports(2)
+    commands = [[python, str(PEERS / "usual_api.py"), str(file), str(api)]]
+    if page:
+        commands.append([python, str(PEERS / "usual_page.py"), f"http://127.0.0.1:{api}", str(front)])
+    port = front if page else api
+    name = "usual service" if page else "its FastAPI alone"
+    with contextlib.ExitStack() as both:
+        first = both.enter_context(
+            _started(name, Server(port, "/predict", form=True), commands[:1], api, "/healthz", dict(os.environ))
+        )
+        if page:
+            second = both.enter_context(_started(name, first.server, commands[1:], front, "/healthz", dict(os.environ)))
+            first.processes += second.processes
+        yield first
+
+
+@contextlib.contextmanager
+def litserve(model: Path, precision: str) -> Iterator[Running]:
+    """LitServe with our tower and our decoding."""
+    (port,) = free_ports(1)
+    command = [_environment("litserve"), str(PEERS / "litserve_server.py"), str(model), precision, str(port)]
+    with _started("LitServe", Server(port, "/predict", form=True), [command], port, "/health", dict(os.environ)) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def _started(
+    name: str, server: Server, commands: list[list[str]], port: int, path: str, env: dict[str, str]
+) -> Iterator[Running]:
+    started = time.perf_counter()
+    log = Path(env.get("BENCH_LOGS", "/tmp")) / f"bench-{name.replace(' ', '-')}.log"  # noqa: S108
+    with log.open("wb") as output:
+        processes = [
+            subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
+            for command in commands
+        ]
+        try:
+            _wait_for(
+                lambda: httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, trust_env=False).status_code == 200
+            )
+            yield Running(name, server, processes, time.perf_counter() - started)
+        finally:
+            import signal
+
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+            for process in processes:
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+
+
+def _wait_for(well: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if well():
+                return
+        except Exception:
+            if time.monotonic() > until:
+                raise
+        if time.monotonic() > until:
+            raise TimeoutError("a server is not ready")
+        time.sleep(0.02)
+
+
+def _environment(name: str) -> str:
+    """The Python of a peer's environment, made at its first use."""
+    folder = HERE.parent / "results" / "environments" / name
+    python = folder / "bin" / "python"
+    wanted = (PEERS / f"{name}.txt").read_text(encoding="utf-8")
+    noted = folder / "installed.txt"
+    if not noted.exists() or noted.read_text(encoding="utf-8") != wanted:
+        uv = shutil.which("uv") or str(HERE.parents[1] / ".uv" / "bin" / "uv")
+        subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(folder)], check=True)  # noqa: S603
+        subprocess.run(  # noqa: S603
+            [uv, "pip", "install", "-q", "--python", str(python), "-r", str(PEERS / f"{name}.txt")], check=True
+        )
+        noted.write_text(wanted, encoding="utf-8")
+    return str(python)
