@@ -153,13 +153,18 @@ class LabelStudio:
         # On Postgres a storage that says it is queued or in progress is never synced again; on SQLite it is.
         self._send("PATCH", f"api/storages/s3/{storage_id}", {"status": "initialized"})
 
-    def changed_since(self, number: int, since: dt.datetime | None) -> Iterator[TaskAnswers]:
-        """The tasks of a project that were touched after `since` (all where it is None), with their annotations."""
+    def touched(self, number: int, since: dt.datetime | None, above: int) -> Iterator[TaskAnswers]:
+        """The tasks of a project that were touched after `since` (all where it is None), with their annotations.
+
+        Also those with an annotation whose number is greater than `above`: where the store or the database went away
+        while Label Studio saved an annotation, that is there, but its task looks untouched.
+        """
         query: dict[str, Any] = {}
         if since:
             newer = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
-            items = [{**newer, "value": since.astimezone(dt.UTC).strftime(_TIME)}]
-            query = {"filters": {"conjunction": "and", "items": items}}
+            later = {"filter": "filter:tasks:annotations_ids", "operator": "greater", "type": "Number"}
+            items = [{**newer, "value": since.astimezone(dt.UTC).strftime(_TIME)}, {**later, "value": above}]
+            query = {"filters": {"conjunction": "or", "items": items}}
         with self._away_said_plainly():
             for task in self._client.tasks.list(
                 project=number, fields="all", page_size=200, resolve_uri=False, query=json.dumps(query)

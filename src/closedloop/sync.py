@@ -23,6 +23,7 @@ LEASE = "label-studio"
 READY = "_ready.txt"  # a prefix must not be empty when a storage is made on it
 PATIENCE = 120.0  # s that a command waits for a round that is under way
 OVERLAP = dt.timedelta(seconds=5)  # looked at again at the next reconciliation, for clocks and open transactions
+NUMBERS_OVERLAP = 50  # annotations looked at again: of two at once, the one with the smaller number may be saved later
 
 
 @dataclass
@@ -235,8 +236,11 @@ class _Queue:
         with self.stores.db.read() as tx:
             row = installation.label_studio_project(tx, self.project.id, self.name)
         since = row["reconciled_to"] if row else None
-        newest = since
-        for task in self.label_studio.changed_since(number, since - OVERLAP if since else None):
+        above = max((row["answers_seen"] if row else None) or 0, NUMBERS_OVERLAP)
+        newest, seen = since, above
+        touched = self.label_studio.touched(number, since - OVERLAP if since else None, above - NUMBERS_OVERLAP)
+        for task in touched:
+            seen = max(seen, *(raw["id"] for raw in task.annotations), 0)
             for raw in task.annotations:
                 try:
                     self.done.answers_reconciled += self._keep(task.data, raw)
@@ -250,9 +254,9 @@ class _Queue:
                 if annotations.withdraw_missing(tx, self.project, self.name, task, self.clock()):
                     self._follow(tx, task.data)
             newest = max(newest or task.updated_at, task.updated_at)
-        if newest and newest != since:
+        if newest and (newest, seen) != (since, above):
             with self.stores.db.write() as tx:
-                installation.set_reconciled(tx, self.project.id, self.name, newest)
+                installation.set_reconciled(tx, self.project.id, self.name, newest, seen)
 
     def _keep(self, data: dict[str, Any], raw: dict[str, Any]) -> int:
         with self.stores.db.write() as tx:

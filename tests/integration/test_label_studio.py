@@ -264,6 +264,28 @@ class TestAnswers:
             assert (done.answers_collected, done.answers_reconciled) == (0, 0)
         assert loop.sql("SELECT annotation_id, answered_at, state, label FROM annotations ORDER BY 1, 2") == before
 
+    def test_one_that_label_studio_saved_half_way(self, loop: Loop, pets: str) -> None:
+        """Its storage fails at submit: the answer is saved, its task looks untouched, and another one follows it."""
+        half, whole = loop.ask_about(pets, [coloured("cat", 450), coloured("cat", 451)])
+        loop.round(pets)
+        number = loop.number(pets, "user_feedback")
+        first, second = loop.task(number, half)["id"], loop.task(number, whole)["id"]
+        records = sqlite3.connect(loop.installation.home / "label-studio" / "label_studio.sqlite3", timeout=30)
+        away = "UPDATE io_storages_s3exportstorage SET bucket = ? WHERE project_id = ?"
+        with records:
+            records.execute("UPDATE task SET updated_at = '2026-01-01 00:00:00' WHERE id = ?", (first,))
+            records.execute(away, ("nowhere", number))
+        said = loop.ls.post(f"/api/tasks/{first}/annotations/", json={"result": choice("cat")})
+        with records:
+            records.execute(away, ("labelstudio", number))
+        records.close()
+        assert said.status_code == 500
+        (saved,) = loop.ls.get(f"/api/tasks/{first}/annotations/").json()
+        answered = str(loop.annotate(second, "owl"))
+        loop.round(pets)
+        assert loop.states(whole) == {answered: ("answered", "owl")}
+        assert loop.states(half) == {str(saved["id"]): ("answered", "cat")}
+
     def test_what_counts_in_training(self, loop: Loop, pets: str, asked: list[tuple[str, int]]) -> None:
         from closedloop import labels
         from closedloop import project as projects

@@ -106,7 +106,7 @@ def note_run(tx: sa.Connection, name: str, now: dt.datetime) -> None:
 
 
 def label_studio_project(tx: sa.Connection, project_id: str, queue: str) -> sa.RowMapping | None:
-    """The Label Studio project of a queue: `ls_project`, `reconciled_to`."""
+    """The Label Studio project of a queue: `ls_project`, `reconciled_to`, `answers_seen`."""
     query = sa.select(label_studio_projects).where(
         label_studio_projects.c.project_id == project_id, label_studio_projects.c.queue == queue
     )
@@ -123,10 +123,10 @@ def set_label_studio_project(tx: sa.Connection, project_id: str, queue: str, ls_
     tx.execute(label_studio_projects.insert().values(project_id=project_id, queue=queue, ls_project=ls_project))
 
 
-def set_reconciled(tx: sa.Connection, project_id: str, queue: str, to: dt.datetime) -> None:
-    """Keep up to which moment a queue's annotations were compared with Label Studio's own."""
+def set_reconciled(tx: sa.Connection, project_id: str, queue: str, to: dt.datetime, seen: int) -> None:
+    """Keep up to which moment, and which annotation, a queue was compared with Label Studio's own."""
     tx.execute(
         label_studio_projects.update()
         .where(label_studio_projects.c.project_id == project_id, label_studio_projects.c.queue == queue)
-        .values(reconciled_to=to)
+        .values(reconciled_to=to, answers_seen=seen)
     )

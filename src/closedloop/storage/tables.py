@@ -331,6 +331,7 @@ label_studio_projects = _table(
     sa.Column("queue", sa.String(32), primary_key=True),
     sa.Column("ls_project", sa.Integer, nullable=False),
     sa.Column("reconciled_to", UTCDateTime),
+    sa.Column("answers_seen", sa.BigInteger),  # the greatest number of an annotation that its API has shown
 )
 
 datasets = _table(
