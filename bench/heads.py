@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.machine import processor
+from closedloop import processor
 from closedloop.models import classifier, cropper, ranker
 
 SEED = 6
@@ -65,7 +65,7 @@ def main() -> None:
         f"together at 512 numbers, with the slower ranker: {total:.1f} s (wanted: under {SECONDS:.0f}); "
         f"peak of one {peak:.0f} MB (wanted: under {MEGABYTES:.0f})"
     )
-    body = {"processor": processor(), "runs": [asdict(run) for run in runs], "together_s": total, "peak_mb": peak}
+    body = {"processor": processor.name(), "runs": [asdict(run) for run in runs], "together_s": total, "peak_mb": peak}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(body, indent=2) + "\n")
 

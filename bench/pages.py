@@ -29,8 +29,7 @@ from flask_app.dashboard import TABLES
 from pydantic import SecretStr
 
 from bench import crowd
-from bench.machine import processor
-from closedloop import first_start, survey
+from closedloop import first_start, processor, survey
 from closedloop.queues import LOW_CONFIDENCE, RANDOM_SAMPLE
 from closedloop.settings import Settings
 from closedloop.storage import Stores, open_stores
@@ -83,7 +82,7 @@ def main() -> None:
         for one in (small, large):
             one.stores.db.close()
     body = {
-        "machine": {"processor": processor(), "python": platform.python_version(), "database": server},
+        "machine": {"processor": processor.name(), "python": platform.python_version(), "database": server},
         "rounds": given.rounds,
         "requests": given.requests,
         "pictures": [SMALL, LARGE],
@@ -96,7 +95,7 @@ def main() -> None:
     out.write_text(json.dumps(body, indent=2) + "\n")
     worst = max(timed, key=lambda one: one.ratio)
     print(f"a survey takes {small.surveyed:.2f} s of {SMALL:,} and {large.surveyed:.2f} s of {LARGE:,} pictures")
-    print(f"worst: {worst.page}, {worst.ratio:.2f} times as long ({server}, {processor()})")
+    print(f"worst: {worst.page}, {worst.ratio:.2f} times as long ({server}, {processor.name()})")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What the processor can do: decoding alone, the tower alone, and both one after the other, with every core.
 
-`python -m bench.serving.limit CACHE DIGEST BACKEND FOLDER` prints pictures a second as JSON. It is a process of its own,
-as the servers are.
+`python -m bench.serving.limit CACHE DIGEST BACKEND FOLDER` prints pictures a second as JSON. It is a process of
+its own, as the servers are.
 """
 
 import json

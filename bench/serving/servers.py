@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -80,6 +81,7 @@ def closedloop(name: str, encoder: str, backend: str, cache: Path, home: Path) -
         **os.environ,
         **KEYS,
         "CLOSEDLOOP_HOME": str(home),
+        "CLOSEDLOOP_DATABASE_URL": "",
         "CLOSEDLOOP_CACHE": str(cache),
         "CLOSEDLOOP_ENCODER": encoder,
         "CLOSEDLOOP_BACKEND": backend,
@@ -92,12 +94,12 @@ def closedloop(name: str, encoder: str, backend: str, cache: Path, home: Path) -
         env={**env, "RCLONE_AUTH_KEY": ",".join(KEYS.values()), "RCLONE_CONFIG": os.devnull},
         stderr=subprocess.DEVNULL,
     )
-    settings = Settings(
-        _env_file=None,
-        closedloop_home=home,
-        s3_endpoint_url=env["S3_ENDPOINT_URL"],
-        **{key.lower(): value for key, value in KEYS.items()},
-    )  # type: ignore[call-arg]
+    own: dict[str, Any] = {
+        "closedloop_home": home,
+        "closedloop_database_url": "",
+        "s3_endpoint_url": env["S3_ENDPOINT_URL"],
+    }
+    settings = Settings(**own, **{key.lower(): value for key, value in KEYS.items()})
     stores = open_stores(settings)
     _wait_for(lambda: stores.objects.make_buckets() is None)
     import datetime as dt
