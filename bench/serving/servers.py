@@ -94,12 +94,9 @@ def closedloop(name: str, encoder: str, backend: str, cache: Path, home: Path) -
         env={**env, "RCLONE_AUTH_KEY": ",".join(KEYS.values()), "RCLONE_CONFIG": os.devnull},
         stderr=subprocess.DEVNULL,
     )
-    own: dict[str, Any] = {
-        "closedloop_home": home,
-        "closedloop_database_url": "",
-        "s3_endpoint_url": env["S3_ENDPOINT_URL"],
-    }
-    settings = Settings(**own, **{key.lower(): value for key, value in KEYS.items()})
+    own: dict[str, Any] = {key.lower(): value for key, value in KEYS.items()}
+    own |= {"closedloop_home": home, "closedloop_database_url": "", "s3_endpoint_url": env["S3_ENDPOINT_URL"]}
+    settings = Settings(**own)
     stores = open_stores(settings)
     _wait_for(lambda: stores.objects.make_buckets() is None)
     import datetime as dt
