@@ -1,5 +1,5 @@
 # Every process of ours. EXTRA names its needs in pyproject.toml; ALSO what it has beyond another image of the same EXTRA,
-# so that the two share the large layer: inference is EXTRA=inference, the trainer that and ALSO="trainer sampler".
+# so that the two share the large layer: inference is EXTRA=inference, the trainer that and ALSO="trainer sampler cluster int8".
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS uv

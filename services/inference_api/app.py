@@ -29,8 +29,10 @@ from inference_api.faults import AWAY, FAULTS
 from inference_api.following import Follower
 from inference_api.pipeline import Asked, Pipeline
 from inference_api.serving import Serving
+from inference_api.similar import Similar
 
 MAX_WAITING = 64  # pictures; beyond it 503 at once
+MAX_SIMILAR = 100
 BYTES = {"type": "string", "format": "binary"}
 PICTURE = {"requestBody": {"required": True, "content": {"image/*": {"schema": BYTES}}}}
 _FILES = {"type": "array", "items": BYTES, "minItems": LEAST, "maxItems": MOST}
@@ -58,11 +60,17 @@ def create_app(settings: Settings) -> FastAPI:
         lambda: dt.datetime.now(dt.UTC),
     )
 
+    similar = Similar(
+        serving, lambda: open_stores(settings), settings.home / "inference" / "vectors", lambda: dt.datetime.now(dt.UTC)
+    )
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         pipeline.start()
         follower.start()
+        similar.start()
         yield
+        similar.stop()
         follower.stop()
         pipeline.stop()
 
@@ -175,6 +183,15 @@ def create_app(settings: Settings) -> FastAPI:
         answer = await ask(request, "crop", bodies.picture, serving.crop, project)
         answers.labels(project, "crop").inc()
         return answer
+
+    @app.post("/v1/similar", openapi_extra=PICTURE, responses=FAULTS)
+    async def similar_pictures(
+        request: Request, project: str = Query(max_length=40), count: int = Query(10, ge=1, le=MAX_SIMILAR)
+    ) -> dict[str, Any]:
+        """The kept pictures of a project that are most similar to the body's, with the cosine of their embeddings, and
+        among how many they were found: those that were answered here, or that `closedloop embed` looked at.
+        """
+        return await ask(request, "similar", bodies.picture, similar.similar, project, count)
 
     @app.post("/v1/embed", openapi_extra=PICTURE, responses=FAULTS)
     async def embed(request: Request) -> dict[str, Any]:

@@ -48,6 +48,18 @@ class WeakSecrets(ClosedloopError):
     code = "weak_secrets"
 
 
+class MissingExtra(ClosedloopError):
+    """{what} is not installed here. Install it with `uv sync --inexact --extra {extra}`."""
+
+    code = "missing_extra"
+
+
+class ClusterAway(ClosedloopError):
+    """The cluster at {address} did not do its work: {reason}. What was done is kept; run the same command again."""
+
+    code = "cluster_away"
+
+
 class DatabaseOutdated(ClosedloopError):
     """The database is at revision {found}, this program needs {needed}. Run `closedloop migrate` once."""
 
@@ -155,6 +167,13 @@ class TooLate(ClosedloopError):
 
     code = "too_late"
     status = 504
+
+
+class VectorsNotRead(ClosedloopError):
+    """The pictures of "{project}" are still being read for the search of similar ones. Try again in a moment."""
+
+    code = "vectors_not_read"
+    status = 503
 
 
 class UnknownProject(ClosedloopError):

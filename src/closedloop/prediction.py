@@ -17,7 +17,7 @@ from closedloop.leases import Lease
 from closedloop.logs import get_logger
 from closedloop.project import CLASSIFICATION, Project
 from closedloop.project import get as get_project
-from closedloop.storage import Stores, asking, pictures
+from closedloop.storage import Stores, asking, pictures, vectors
 from closedloop.storage.objects import PRODUCTION
 
 UNCLASSIFIED = "unclassified"
@@ -270,8 +270,7 @@ def _record(tx: Any, project: Project, prediction_id: str, image_id: str, answer
     )
     if not done:
         return
-    vector = {"project_id": project.id, "image_id": image_id, "encoder": answer.encoder, "vector": answer.vector}
-    pictures.add_embeddings(tx, [vector])
+    vectors.add(tx, project.id, answer.encoder, [vectors.Vector(image_id, answer.vector)], now)
     key = _key(project, image_id, answer)
     row = pictures.image(tx, project.id, image_id)
     if first and row and row["key"] != key and f"/{UNCLASSIFIED}/" in row["key"]:

@@ -1,5 +1,7 @@
 """The inference service holds to its OpenAPI and to the one error shape, whatever is sent."""
 
+import base64
+import datetime as dt
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from schemathesis.checks import CHECKS, load_all_checks
 
 from closedloop import project as projects
-from closedloop.storage import tables
+from closedloop.storage import pictures, tables, vectors
 from tests.conftest import START
 from tests.contract.conftest import FORM, Answer, Backend, Service, multipart, read, request_bytes
 from tests.waiting import wait_for
@@ -22,7 +24,7 @@ MAX_BODY = 16 * 2**20  # imported from the service, it would load torch into the
 NOT_ASKED = {"positive_data_acceptance"}
 SCENES = "{id: scenes, title: 'Which is best?', kind: selection}"
 RANK = "/v1/rank?project=scenes"
-ABOUT_ONE_PICTURE = ["/v1/predict?project=pets", "/v1/crop?project=scenes", "/v1/embed"]
+ABOUT_ONE_PICTURE = ["/v1/predict?project=pets", "/v1/crop?project=scenes", "/v1/embed", "/v1/similar?project=pets"]
 Make = Callable[..., bytes]
 
 
@@ -55,7 +57,7 @@ def test_every_operation_does_what_its_schema_says(inference: Service) -> None:
     schema = schemathesis.openapi.from_dict(inference.send("GET", "/openapi.json").json())
     operations = [result.ok() for result in schema.get_all_operations()]
     assert {operation.path for operation in operations} >= {
-        "/v1/predict", "/v1/rank", "/v1/crop", "/v1/embed", "/v1/releases", "/healthz"
+        "/v1/predict", "/v1/rank", "/v1/crop", "/v1/embed", "/v1/similar", "/v1/releases", "/healthz"
     }  # fmt: skip
     for operation in operations:
 
@@ -80,6 +82,24 @@ def test_an_embedding_has_unit_length_and_names_its_encoder(inference: Service, 
     said = inference.send("POST", "/v1/embed", content=jpeg).json()
     assert sum(value * value for value in said["vector"]) == pytest.approx(1, abs=1e-3)
     assert said["encoder"] == inference.send("GET", "/v1/releases").json()["encoder"]["digest"]
+
+
+def test_similar_pictures_are_those_that_were_answered(backend: Backend, inference: Service, jpeg: bytes) -> None:
+    said = inference.send("POST", "/v1/predict", params={"project": "birds", "vector": "true"}, content=jpeg).json()
+    image_id, vector = "5" * 32, base64.b64decode(said["vector"])
+    row = {"project_id": "birds", "id": image_id, "key": "production/birds/unclassified/5.jpg", "sha256": "5" * 64,
+           "phash": "5" * 16, "width": 1, "height": 1, "bytes": 1, "source": "upload", "arrived_at": START}  # fmt: skip
+    with backend.stores.db.write() as tx:
+        pictures.add_image(tx, row)
+        vectors.add(tx, "birds", said["encoder"], [vectors.Vector(image_id, vector)], dt.datetime.now(dt.UTC))
+    ask = {"project": "birds", "count": "3"}
+    wait_for(lambda: inference.send("POST", "/v1/similar", params=ask, content=jpeg).json()["among"] == 1, 20, "it")
+    found = inference.send("POST", "/v1/similar", params=ask, content=jpeg).json()
+    assert found.pop("similar") == [{"image_id": image_id, "similarity": pytest.approx(1, abs=1e-4)}]
+    assert found == {"ok": True, "among": 1, "encoder": said["encoder"]}
+    assert inference.send("POST", "/v1/similar", params={"project": "nobody"}, content=jpeg).says(404)
+    assert inference.send("POST", "/v1/similar", params={**ask, "count": "0"}, content=jpeg).says(422)
+    assert inference.send("POST", "/v1/similar", params={**ask, "count": "101"}, content=jpeg).says(422)
 
 
 def test_releases_name_the_encoder_the_notices_and_every_project(inference: Service) -> None:

@@ -13,7 +13,7 @@ from closedloop import features, outbox, removal, sets
 from closedloop import project as projects
 from closedloop.errors import EncoderUnavailable, PictureRemoved, UnknownPicture
 from closedloop.features import Features
-from closedloop.storage import Stores, asking, pictures, tables
+from closedloop.storage import Stores, asking, tables, vectors
 from tests.conftest import START, Clock
 from tests.integration.stack import StandIn
 
@@ -116,9 +116,8 @@ def test_one_is_told_how_far_the_looking_is_and_only_where_there_is_something_to
 
 def test_what_serves_may_see_it_otherwise_and_training_does_not_take_it(desk: Desk) -> None:
     """Whoever makes a release again computes vectors by the reference; a backend that serves is only close to it."""
-    row = {"project_id": "scenes", "image_id": desk.ids[1], "encoder": DIGEST, "vector": bytes(16)}
     with desk.stores.db.write() as tx:
-        pictures.add_embeddings(tx, [row])
+        vectors.add(tx, "scenes", DIGEST, [vectors.Vector(desk.ids[1], bytes(16))], desk.clock())
     assert desk.features.vectors(desk.ids)[1].any()
     assert desk.tower.looked == 5
     assert len(desk.rows(tables.embeddings)) == 1  # it stays for whoever looks for similar ones

@@ -28,7 +28,7 @@ from closedloop.errors import PictureRemoved, UnknownPicture, UnknownPrediction
 from closedloop.features import Features
 from closedloop.prediction import Prediction
 from closedloop.project import Project
-from closedloop.storage import Stores, answers, asking, pictures, tables
+from closedloop.storage import Stores, answers, asking, tables, vectors
 from tests.conftest import START, Clock
 from tests.integration.stack import StandIn
 
@@ -247,11 +247,9 @@ def test_a_task_file_that_is_put_while_its_picture_is_removed_goes_too(
 def test_a_picture_that_is_removed_while_it_is_embedded_gets_no_embedding(desk: Desk, picture: Make) -> None:
     kept, gone = desk(picture(1)), desk(picture(2))
     removal.take_back(desk.stores, gone.id, ME, desk.clock())
-    rows = [
-        {"project_id": "pets", "image_id": one.image_id, "encoder": "f" * 64, "vector": b"1234"} for one in (kept, gone)
-    ]
+    rows = [vectors.Vector(one.image_id, b"1234") for one in (kept, gone)]
     with desk.stores.db.write() as tx:
-        assert pictures.add_embeddings(tx, rows) == 1
+        assert vectors.add(tx, "pets", "f" * 64, rows, desk.clock()) == 1
     assert {row.image_id for row in desk.rows(tables.embeddings)} == {kept.image_id}
     features = Features(desk.stores, "pets", "f" * 64, lambda: Tower(), desk.clock)  # type: ignore[arg-type, return-value]
     with pytest.raises(PictureRemoved):

@@ -84,7 +84,7 @@ def served(one: Answering) -> str | None:
 
 def test_the_first_start_chooses_an_encoder_and_records_it(stores, project, serve):
     one = serve(stores)
-    wait_for(lambda: ready(one), 20, "readiness")
+    wait_for(lambda: ready(one), 60, "readiness")
     chosen = installations.chosen_encoder(stores)
     assert (chosen.name, chosen.digest) == ("embedded", one.snapshot().encoder.digest)
     said = one.predict("pets", jpeg(1))
@@ -96,28 +96,30 @@ def test_the_first_start_chooses_an_encoder_and_records_it(stores, project, serv
 
 def test_a_new_release_and_a_rollback_are_followed_without_dropping_a_request(stores, project, serve, train, clock):
     one = serve(stores)
-    wait_for(lambda: ready(one), 20, "readiness")
+    wait_for(lambda: ready(one), 60, "readiness")
     faults: list[Exception] = []
     said: set[str | None] = set()
     over = threading.Event()
 
     def ask() -> None:
-        while not over.is_set():
+        while not over.wait(0.01):
             try:
                 said.add(served(one))
             except Exception as error:
                 faults.append(error)
 
-    asking = threading.Thread(target=ask, daemon=True)  # a test that fails still ends
+    asking = threading.Thread(target=ask)
     asking.start()
-    first = train()
-    wait_for(lambda: served(one) == first, 20, "the release")
-    second = train()
-    wait_for(lambda: served(one) == second, 20, "the release")
-    releases.rollback(stores, "pets", CLASSIFIER, clock())
-    wait_for(lambda: served(one) == first, 20, "the release")
-    over.set()
-    asking.join()
+    try:
+        first = train()
+        wait_for(lambda: served(one) == first, 60, "the release")
+        second = train()
+        wait_for(lambda: served(one) == second, 60, "the release")
+        releases.rollback(stores, "pets", CLASSIFIER, clock())
+        wait_for(lambda: served(one) == first, 60, "the release")
+    finally:
+        over.set()
+        asking.join()
     assert not faults
     assert said == {None, first, second}
     assert one.predict("pets", jpeg(1))["label"] in project.classes
@@ -127,9 +129,9 @@ def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(
     stores, project, serve, train, monkeypatch
 ):
     one = serve(stores)
-    wait_for(lambda: ready(one), 20, "readiness")
+    wait_for(lambda: ready(one), 60, "readiness")
     first = train()
-    wait_for(lambda: ready(one) and served(one) == first, 20, "the release")
+    wait_for(lambda: ready(one) and served(one) == first, 60, "the release")
     put = stores.objects.put
 
     def spoil(key: str, data: bytes) -> None:
@@ -137,7 +139,7 @@ def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(
 
     monkeypatch.setattr(stores.objects, "put", spoil)
     train()
-    wait_for(lambda: one.snapshot().problems, 20, "a problem")
+    wait_for(lambda: one.snapshot().problems, 60, "a problem")
     assert "not what the manifest says" in one.snapshot().problems["pets", "classifier"]
     assert served(one) == first
     assert one.describe()["releases"][0]["problem"]
@@ -145,13 +147,13 @@ def test_a_release_that_was_tampered_with_never_serves_and_the_former_goes_on(
 
 def test_it_starts_from_disk_with_records_and_store_away(stores, project, serve, train):
     one = serve(stores)
-    wait_for(lambda: ready(one), 20, "readiness")
+    wait_for(lambda: ready(one), 60, "readiness")
     release = train()
-    wait_for(lambda: ready(one) and served(one) == release, 20, "the release")
+    wait_for(lambda: ready(one) and served(one) == release, 60, "the release")
     before = one.predict("pets", jpeg(2))
     gone = Stores(Database("sqlite:////nowhere/closedloop.db"), Objects("http://127.0.0.1:9", "no", "body"))
     again = serve(gone)
-    wait_for(lambda: ready(again), 20, "readiness")
+    wait_for(lambda: ready(again), 60, "readiness")
     assert again.predict("pets", jpeg(2)) == before
     assert any("cannot be followed" in notice for notice in again.describe()["notices"])
 
@@ -161,46 +163,46 @@ def test_weights_that_are_not_the_recorded_ones_are_not_used(stores, project, se
         wrong = installations.ChosenEncoder("embedded", "f" * 64, 1280, False, "", "")
         installations.choose_encoder(tx, wrong, START)
     one = serve(stores)
-    wait_for(lambda: one.away is not None, 20, "a store that is away")
+    wait_for(lambda: one.away is not None, 60, "a store that is away")
     with pytest.raises(EncoderUnavailable, match="not those that this installation was made with"):
         one.snapshot()
 
 
 def test_with_the_store_away_a_restart_still_serves_what_it_served(stores, project, serve, train, clock, tmp_path):
     one = serve(stores)
-    wait_for(lambda: ready(one), 20, "readiness")
+    wait_for(lambda: ready(one), 60, "readiness")
     first = train()
-    wait_for(lambda: served(one) == first, 20, "the release")
-    serve.stop()
+    wait_for(lambda: served(one) == first, 60, "the release")
+    serve.stop_following()
     second = train()
     half = Stores(stores.db, Objects("http://127.0.0.1:9", "no", "body"))
     again = serve(half)
-    wait_for(lambda: ready(again), 20, "readiness")
+    wait_for(lambda: ready(again), 60, "readiness")
     assert again.snapshot().problems["pets", "classifier"]
     assert served(again) == first
     last = serve(stores)
-    wait_for(lambda: ready(last) and served(last) == second, 20, "the release")
+    wait_for(lambda: ready(last) and served(last) == second, 60, "the release")
 
 
 def test_a_torn_file_on_disk_is_fetched_again(stores, project, serve, train, tmp_path):
     one = serve(stores)
-    wait_for(lambda: ready(one), 20, "readiness")
+    wait_for(lambda: ready(one), 60, "readiness")
     release = train()
-    wait_for(lambda: served(one) == release, 20, "the release")
+    wait_for(lambda: served(one) == release, 60, "the release")
     (tmp_path / "inference" / "releases" / "pets" / "classifier" / release / artefact.WEIGHTS).write_bytes(b"torn")
     again = serve(stores)
-    wait_for(lambda: ready(again), 20, "readiness")
+    wait_for(lambda: ready(again), 60, "readiness")
     assert served(again) == release
 
 
 def test_what_a_former_version_kept_on_disk_still_serves(stores, project, serve, train, tmp_path):
     """It knew classifiers alone: one release a project, noted and kept without its head."""
     one = serve(stores)
-    wait_for(lambda: ready(one), 20, "readiness")
+    wait_for(lambda: ready(one), 60, "readiness")
     release = train()
-    wait_for(lambda: served(one) == release, 20, "the release")
+    wait_for(lambda: served(one) == release, 60, "the release")
     before = one.predict("pets", jpeg(2))
-    serve.stop()
+    serve.stop_following()
     kept = tmp_path / "inference" / "releases" / "pets"
     shutil.move(kept / "classifier" / release, kept / release)
     (kept / "classifier").rmdir()
@@ -210,7 +212,7 @@ def test_what_a_former_version_kept_on_disk_still_serves(stores, project, serve,
     (tmp_path / "inference" / "state.json").write_text(json.dumps(state))
     gone = Stores(Database("sqlite:////nowhere/closedloop.db"), Objects("http://127.0.0.1:9", "no", "body"))
     again = serve(gone)
-    wait_for(lambda: ready(again), 20, "readiness")
+    wait_for(lambda: ready(again), 60, "readiness")
     assert again.predict("pets", jpeg(2)) == before
 
 
@@ -218,13 +220,13 @@ def test_what_a_former_version_kept_on_disk_still_serves(stores, project, serve,
 def test_a_torn_note_of_what_was_served_is_no_hindrance(stores, project, serve, train, tmp_path, state):
     """It is asked for where the live release cannot be had."""
     one = serve(stores)
-    wait_for(lambda: ready(one), 20, "readiness")
-    serve.stop()
+    wait_for(lambda: ready(one), 60, "readiness")
+    serve.stop_following()
     release = train()
     (tmp_path / "inference" / "state.json").write_text(state)
     again = serve(Stores(stores.db, Objects("http://127.0.0.1:9", "no", "body")))
-    wait_for(lambda: ready(again), 20, "readiness")
+    wait_for(lambda: ready(again), 60, "readiness")
     assert again.snapshot().problems["pets", "classifier"]
     assert served(again) is None
     last = serve(stores)
-    wait_for(lambda: ready(last) and served(last) == release, 20, "the release")
+    wait_for(lambda: ready(last) and served(last) == release, 60, "the release")

@@ -1,12 +1,14 @@
-"""Commands that turn the loop by hand: sample, sync, train, accuracy."""
+"""Commands that turn the loop by hand: sample, sync, embed, train, accuracy."""
 
+import contextlib
 import datetime as dt
+import functools
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from closedloop.cli.said import AsJson, bars, faults, now, opened, say
+from closedloop.cli.said import AsJson, bar, bars, faults, now, opened, say
 from closedloop.estimates import Estimate
 
 app = typer.Typer()
@@ -57,6 +59,39 @@ def sync(as_json: AsJson = False) -> None:
         lines = [f"✓ {body['outbox']} delivered, {done.tasks_read} tasks read, {body['answers']} answers collected."]
         lines += [f"  quarantined {entry}" for entry in done.quarantined] + [f"  {fault}" for fault in done.faults]
         say(as_json, body, "\n".join(lines))
+
+
+@app.command()
+def embed(
+    project: str,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="On a Ray cluster: HOST:PORT, auto, or local.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed the pictures that have no vector yet, so that similar ones are found among them. Can be stopped."""
+    from closedloop import backfill, installations
+    from closedloop import project as projects
+    from closedloop.models.converted import Converted
+
+    with faults(as_json), bar(as_json, "embedding") as progress, contextlib.ExitStack() as stack:
+        settings, stores = opened()
+        projects.get(stores, project)
+        chosen = installations.encoder(stores)
+        if ray is None:
+            encoder, _ = Converted(settings.cache, settings.closedloop_backend).open(chosen.name, chosen.digest)
+            look = functools.partial(backfill.looked_at, stores.objects, encoder)
+        else:
+            from closedloop.cluster import Cluster
+
+            look = stack.enter_context(Cluster(ray, settings, chosen)).looked_at
+        done = backfill.run(stores, project, chosen.digest, look, now, progress)
+    body = {"project": project, "encoder": chosen.digest, **asdict(done)}
+    lines = [f"✓ {done.embedded} pictures embedded by {chosen.name}."]
+    lines += [f"  {image_id}: {why}" for image_id, why in list(done.faults.items())[:20]]
+    if len(done.faults) > 20:
+        lines.append(f"  and {len(done.faults) - 20} more; --json names all")
+    say(as_json, body, "\n".join(lines))
 
 
 @app.command()

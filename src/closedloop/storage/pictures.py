@@ -1,4 +1,4 @@
-"""Records of pictures: images, what was predicted about them, their embeddings, and what visitors said."""
+"""Records of pictures: images, what was predicted about them, and what visitors said."""
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from closedloop.storage.database import insert_new
-from closedloop.storage.tables import embeddings, feedback, images, outbox, predictions
+from closedloop.storage.tables import feedback, images, outbox, predictions
 
 
 def add_image(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
@@ -179,19 +179,6 @@ def feedback_on_image(tx: sa.Connection, project_id: str, image_id: str) -> tupl
     rows = tx.execute(query).all()
     labels = [row.label for row in rows if row.kind == "label"]
     return any(row.kind == "flag" for row in rows), labels[-1] if labels else None
-
-
-def add_embeddings(tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Keep embeddings (of one project) that are not there yet, but for those of pictures removed meanwhile."""
-    if not rows:
-        return 0
-    there = sa.select(images.c.id).where(
-        images.c.project_id == rows[0]["project_id"],
-        images.c.id.in_([row["image_id"] for row in rows]),
-        images.c.removed_at.is_(None),
-    )
-    alive = set(tx.execute(there.order_by(images.c.id).with_for_update(key_share=True)).scalars())
-    return insert_new(tx, embeddings, [row for row in rows if row["image_id"] in alive])
 
 
 def counts(tx: sa.Connection) -> dict[str, dict[str, int]]:

@@ -82,6 +82,7 @@ images = _table(
     sa.Column("removed_by", sa.Text),  # "visitor", or an account's address
     sa.Index(None, "project_id", "source", "arrived_at"),
     sa.Index(None, "project_id", "removed_at"),
+    sa.Index(None, "removed_at"),
 )
 
 predictions = _table(
@@ -113,7 +114,9 @@ embeddings = _table(  # each picture is embedded once per encoder, ever
     sa.Column("image_id", sa.String(32), primary_key=True),
     sa.Column("encoder", sa.String(64), primary_key=True),
     sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian, unit length
+    sa.Column("added_at", UTCDateTime),  # of those that came before this was kept: nothing
     _of_image(),
+    sa.Index(None, "encoder", "added_at"),
 )
 
 feedback = _table(
