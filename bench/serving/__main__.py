@@ -22,11 +22,12 @@ from bench.serving import servers
 from bench.serving.load import Answers, arrivals, closed_loop
 from bench.serving.servers import Running
 from closedloop import processor
+from closedloop.models import backends
 
 RESULTS = Path("bench/results")
 CLIENTS = (1, 8, 32)
 LOADS = (0.5, 0.9, 1.5, 4.0)
-BACKENDS = ("openvino-bf16", "openvino-fp32")
+HINTS = {backends.BF16: "bf16", backends.FP32: "f32", backends.INT8: "bf16"}  # LitServe's, by our backend
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of each load in each round")
     parser.add_argument("--megapixels", type=float, default=1.0)
     parser.add_argument("--encoder", choices=("vit", "embedded"), default="vit")
-    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0])
+    parser.add_argument("--backend", choices=HINTS, default=backends.BF16)
     parser.add_argument("--without-peers", action="store_true")
     asked = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -57,17 +58,19 @@ async def _measure(asked: argparse.Namespace) -> dict[str, Any]:
     said: dict[str, Any] = {"machine": _machine(), "asked": vars(asked), "rounds": []}
     with contextlib.ExitStack() as all_, tempfile.TemporaryDirectory() as folder:
         homes = Path(folder)
+        photos = homes / "photos"
+        photos.mkdir()
+        for number, data in enumerate(pictures):
+            (photos / f"{number}.jpg").write_bytes(data)
+        if asked.backend == backends.INT8:
+            servers.quantize(cache, encoder, pictures)
         ours = all_.enter_context(servers.closedloop("Closedloop", encoder, asked.backend, cache, homes / "ours"))
         running = [ours]
         digest = _digest(ours)
         if not asked.without_peers and asked.encoder == "vit":
             running.append(all_.enter_context(servers.usual(weights, page=True)))
-            precision = {"openvino-bf16": "bf16", "openvino-fp32": "f32"}[asked.backend]
-            running.append(all_.enter_context(servers.litserve(cache / "encoders" / digest / "look.xml", precision)))
-        photos = homes / "photos"
-        photos.mkdir()
-        for number, data in enumerate(pictures):
-            (photos / f"{number}.jpg").write_bytes(data)
+            model = cache / "encoders" / digest / (backends.INT8 if asked.backend == backends.INT8 else "") / "look.xml"
+            running.append(all_.enter_context(servers.litserve(model, HINTS[asked.backend])))
         for one in running:
             print(f"{one.name}: ready after {one.ready_after:.1f} s", flush=True)
             await closed_loop(one.server, pictures, 8, 3.0)

@@ -1,9 +1,11 @@
 """The servers that are measured, each a process of its own in an environment of its own."""
 
 import contextlib
+import datetime as dt
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,9 +20,12 @@ import numpy as np
 from bench.serving.load import Server
 from closedloop import first_start
 from closedloop import project as projects
+from closedloop.image import decode
+from closedloop.models import backends, quantized
 from closedloop.models.backends import agreement
+from closedloop.models.converted import Converted
 from closedloop.settings import Settings
-from closedloop.storage import open_stores
+from closedloop.storage import Stores, open_stores
 from demo.installation import free_ports
 
 HERE = Path(__file__).parent
@@ -72,46 +77,63 @@ def weights(folder: Path) -> Path:
     return file
 
 
+def quantize(cache: Path, name: str, some: list[bytes]) -> None:
+    """Have an encoder in 8-bit numbers in a cache. What it says is judged elsewhere: here its speed counts."""
+    converted = Converted(cache, backends.FP32)
+    encoder, _, _ = converted.choose(name)
+    own = converted.folder(encoder.digest)
+    if not (own / backends.INT8).exists():
+        pixels = np.stack([encoder.prepare(decode(data, encoder.size)) for data in some])
+        with quantized.made(name, own, pixels) as folder:
+            quantized.keep(own, folder, {})
+
+
 @contextlib.contextmanager
-def closedloop(name: str, encoder: str, backend: str, cache: Path, home: Path) -> Iterator[Running]:
-    """Our inference service, over a store and records of its own."""
-    s3, port = free_ports(2)
+def store(home: Path) -> Iterator[Stores]:
+    """An S3 server in a process of its own, and records with a project, all below a new folder."""
+    (port,) = free_ports(1)
     home.mkdir(parents=True)
-    env = {
-        **os.environ,
-        **KEYS,
-        "CLOSEDLOOP_HOME": str(home),
-        "CLOSEDLOOP_DATABASE_URL": "",
-        "CLOSEDLOOP_CACHE": str(cache),
-        "CLOSEDLOOP_ENCODER": encoder,
-        "CLOSEDLOOP_BACKEND": backend,
-        "CLOSEDLOOP_INFERENCE_PORT": str(port),
-        "S3_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
-        "CLOSEDLOOP_LOG_LEVEL": "WARNING",
-    }
-    store = subprocess.Popen(  # noqa: S603
-        [str(Path(sys.executable).with_name("rclone")), "serve", "s3", "--addr", f"127.0.0.1:{s3}", str(home)],
-        env={**env, "RCLONE_AUTH_KEY": ",".join(KEYS.values()), "RCLONE_CONFIG": os.devnull},
+    served = subprocess.Popen(  # noqa: S603
+        [str(Path(sys.executable).with_name("rclone")), "serve", "s3", "--addr", f"127.0.0.1:{port}", str(home)],
+        env={**os.environ, "RCLONE_AUTH_KEY": ",".join(KEYS.values()), "RCLONE_CONFIG": os.devnull},
         stderr=subprocess.DEVNULL,
     )
     own: dict[str, Any] = {key.lower(): value for key, value in KEYS.items()}
-    own |= {"closedloop_home": home, "closedloop_database_url": "", "s3_endpoint_url": env["S3_ENDPOINT_URL"]}
+    own |= {"closedloop_home": home, "closedloop_database_url": "", "s3_endpoint_url": f"http://127.0.0.1:{port}"}
     settings = Settings(**own)
     stores = open_stores(settings)
-    _wait_for(lambda: stores.objects.make_buckets() is None)
-    import datetime as dt
-
-    now = dt.datetime.now(dt.UTC)
-    first_start.prepare(stores, settings, now)
-    projects.add(stores, projects.parse_manifest(PROJECT), now)
-    ours = Server(port, "/v1/predict?project=bench", form=False)
     try:
-        with _started(name, ours, [[sys.executable, "-m", "inference_api"]], port, "/readyz", env) as running:
-            yield running
+        _wait_for(lambda: stores.objects.make_buckets() is None)
+        now = dt.datetime.now(dt.UTC)
+        first_start.prepare(stores, settings, now)
+        projects.add(stores, projects.parse_manifest(PROJECT), now)
+        yield stores
     finally:
         stores.db.close()
-        store.kill()
-        store.wait()
+        served.kill()
+        served.wait()
+
+
+@contextlib.contextmanager
+def closedloop(name: str, encoder: str, backend: str, cache: Path, home: Path) -> Iterator[Running]:
+    """Our inference service, over a store and records of its own."""
+    (port,) = free_ports(1)
+    with store(home) as stores:
+        env = {
+            **os.environ,
+            **KEYS,
+            "CLOSEDLOOP_HOME": str(home),
+            "CLOSEDLOOP_DATABASE_URL": "",
+            "CLOSEDLOOP_CACHE": str(cache),
+            "CLOSEDLOOP_ENCODER": encoder,
+            "CLOSEDLOOP_BACKEND": backend,
+            "CLOSEDLOOP_INFERENCE_PORT": str(port),
+            "S3_ENDPOINT_URL": stores.objects.endpoint_url,
+            "CLOSEDLOOP_LOG_LEVEL": "WARNING",
+        }
+        ours = Server(port, "/v1/predict?project=bench", form=False)
+        with _started(name, ours, [[sys.executable, "-m", "inference_api"]], port, "/readyz", env) as running:
+            yield running
 
 
 @contextlib.contextmanager
@@ -160,8 +182,6 @@ def _started(
             )
             yield Running(name, server, processes, time.perf_counter() - started)
         finally:
-            import signal
-
             for process in processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)

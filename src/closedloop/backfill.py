@@ -81,7 +81,15 @@ def run(
 
 def looked_at(objects: Objects, encoder: Encoder, pictures: Iterable[Picture]) -> Iterator[Seen]:
     """What an encoder sees of pictures, in their order, at the tower's own rate. Raises StoreAway."""
-    batch = encoder.tower.shapes[-1]
+    prepared = read_ahead(objects, encoder, pictures)
+    while batch := list(islice(prepared, encoder.tower.shapes[-1])):
+        yield from _seen(encoder, batch)
+
+
+def read_ahead(
+    objects: Objects, encoder: Encoder, pictures: Iterable[Picture]
+) -> Iterator[tuple[Picture, np.ndarray | str]]:
+    """What the tower takes of each picture, in their order, or why there is nothing to look at. Raises StoreAway."""
     rows, ahead = iter(pictures), deque[tuple[Picture, Future[Future[np.ndarray]]]]()
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(cores()) as decoders:
 
@@ -93,12 +101,12 @@ def looked_at(objects: Objects, encoder: Encoder, pictures: Iterable[Picture]) -
 
         try:
             while True:
-                for picture in islice(rows, AHEAD * batch - len(ahead)):
+                for picture in islice(rows, AHEAD * encoder.tower.shapes[-1] - len(ahead)):
                     ahead.append((picture, readers.submit(read, picture)))
                 if not ahead:
                     return
-                now = [ahead.popleft() for _ in range(min(batch, len(ahead)))]
-                yield from _seen(encoder, [(picture, _pixels(reading)) for picture, reading in now])
+                picture, reading = ahead.popleft()
+                yield picture, _pixels(reading)
         finally:
             readers.shutdown(cancel_futures=True)
 

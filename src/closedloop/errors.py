@@ -464,6 +464,13 @@ class ImportedOtherwise(ClosedloopError):
 # Training and releases
 
 
+class NotQuantized(ClosedloopError):
+    """The encoder was not put into 8-bit numbers: {reason}."""
+
+    code = "not_quantized"
+    status = 422
+
+
 class TooFewAnswers(ClosedloopError):
     """{project} has {have} usable answers for its {head}{of_classes}, about {different} clearly different pictures or
     sets; training needs at least {need} answers{and_classes}, about 2 that differ.

@@ -14,7 +14,7 @@ from closedloop.errors import InvalidSetting, MissingSetting, WeakSecrets
 GENERATED = "(make secrets)"  # marks in `.env.example` what `scripts/make_secrets.py` fills
 
 
-Backend = Literal["auto", "openvino-fp32", "openvino-bf16", "torch-cpu", "torch-cuda", "torch-mps"]
+Backend = Literal["auto", "openvino-fp32", "openvino-bf16", "openvino-int8", "torch-cpu", "torch-cuda", "torch-mps"]
 
 
 class Settings(BaseSettings):
@@ -63,7 +63,8 @@ class Settings(BaseSettings):
         "auto",
         description=(
             "What computes the encoder in inference: auto takes what is measured to be the fastest here; or "
-            "openvino-fp32, openvino-bf16, torch-cpu, torch-cuda, torch-mps."
+            "openvino-fp32, openvino-bf16, openvino-int8 (after `closedloop encoder quantize`), torch-cpu, torch-cuda, "
+            "torch-mps."
         ),
     )
     closedloop_cache: Path = Field(

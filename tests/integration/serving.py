@@ -4,8 +4,10 @@ import asyncio
 import datetime as dt
 import inspect
 import io
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from inference_api.following import Follower
@@ -19,6 +21,14 @@ from closedloop.models.converted import Converted
 from closedloop.storage import Stores
 from tests.conftest import CACHE
 
+T = TypeVar("T")
+
+
+def waited(said: Coroutine[Any, Any, T]) -> T:
+    """What comes of a coroutine, in a thread of its own: the browser of other tests keeps a loop in this one."""
+    with ThreadPoolExecutor(1) as one:
+        return one.submit(asyncio.run, said).result()
+
 
 class Answering:
     """A `Serving` whose answers are waited for."""
@@ -28,7 +38,7 @@ class Answering:
 
     def __getattr__(self, name: str) -> Any:
         said = getattr(self.serving, name)
-        return (lambda *asked: asyncio.run(said(*asked))) if inspect.iscoroutinefunction(said) else said
+        return (lambda *asked: waited(said(*asked))) if inspect.iscoroutinefunction(said) else said
 
 
 class Starter:

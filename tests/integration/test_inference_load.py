@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import socket
 import threading
 import time
@@ -38,9 +39,11 @@ class Tower:
     def __init__(self) -> None:
         self.open = threading.Event()
         self.open.set()
+        self.begun = 0
         self.looked: list[int] = []
 
     def look(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.begun += 1
         assert self.open.wait(30)
         self.looked.append(len(pixels))
         bright = pixels.reshape(len(pixels), -1).mean(axis=1, keepdims=True).astype(np.float32)
@@ -169,6 +172,7 @@ def test_a_refusal_does_not_wait_for_the_body(service: Service, asking: Asking) 
 def test_who_hangs_up_costs_no_pass(service: Service, asking: Asking) -> None:
     service.tower.open.clear()
     asking.send(jpeg(0))
+    wait_for(lambda: service.tower.begun == 1, 20, "the first pass")
     left = [asking.send(jpeg(seed)) for seed in range(1, 20)]
     wait_for(lambda: service.waiting() == 20, 20, "all of them")
     for connection in left:
@@ -207,6 +211,7 @@ def test_a_far_deadline_hurries_nobody(service: Service, given: str) -> None:
 def test_a_deadline_that_passes_meanwhile_is_told_and_costs_no_pass(service: Service, asking: Asking) -> None:
     service.tower.open.clear()
     asking.send(jpeg(0))
+    wait_for(lambda: service.tower.begun == 1, 20, "the first pass")
     wait_for(lambda: service.waiting() == 1, 20, "a busy tower")
     soon = asking.send(jpeg(1), f"X-Request-Deadline: {time.time() + 0.5}\r\n")
     wait_for(lambda: service.waiting() == 2, 20, "the other")
@@ -251,6 +256,15 @@ def closed(connection: socket.socket) -> bool:
     return connection.recv(1) == b""
 
 
+def is_open(connection: socket.socket) -> bool:
+    """Whether nothing came, not even an end."""
+    try:
+        connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    return False
+
+
 def test_who_asks_for_nothing_is_hung_up_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "HEAD_SECONDS", 0.5)
     with contextlib.ExitStack() as them:
@@ -279,3 +293,19 @@ def test_a_request_may_take_longer_than_its_head(
     time.sleep(0.8)
     service.tower.open.set()
     assert asking.statuses() == [200]
+
+
+def test_thousands_who_say_nothing_stop_nobody(service: Service) -> None:
+    """Ten thousand, against a process of its own: `python -m bench.serving.idle`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    silent = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(1_500)]
+    try:
+        for seed in range(5):
+            assert service.ask(jpeg(seed)).status_code == 200
+        assert service.get("/healthz").status_code == 200
+        assert sum(is_open(one) for one in silent) > 1_000  # they were there meanwhile
+    finally:
+        for one in silent:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,6 +1,5 @@
 """Similar pictures: in step with the records, over restarts, removals and with the records away."""
 
-import asyncio
 import datetime as dt
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from closedloop.models.encoder import Encoder
 from closedloop.storage import Stores, pictures, tombstones, vectors
 from closedloop.storage.database import Database
 from tests.conftest import START
-from tests.integration.serving import Answering, Starter, jpeg, ready
+from tests.integration.serving import Answering, Starter, jpeg, ready, waited
 from tests.waiting import wait_for
 
 
@@ -73,7 +72,7 @@ class Desk:
             tombstones.bury(tx, "pets", image_id, "visitor", dt.datetime.now(dt.UTC))
 
     def ask(self, seed: int, count: int = 10, project_id: str = "pets") -> dict[str, Any]:
-        return asyncio.run(self.similar.similar(project_id, count, jpeg(seed)))
+        return waited(self.similar.similar(project_id, count, jpeg(seed)))
 
     def found(self, seed: int, count: int = 10) -> list[str]:
         """The pictures that are found; none before the first look."""

@@ -31,5 +31,22 @@ def encoder_use(name: str, as_json: AsJson = False) -> None:
     say(as_json, {"encoder": chosen.as_json()}, f"✓ {chosen.name} is used from now on.")
 
 
+@app.command("quantize")
+def encoder_quantize(as_json: AsJson = False) -> None:
+    """Put the encoder into 8-bit numbers, by kept pictures; used only if CLOSEDLOOP_BACKEND is openvino-int8."""
+    from closedloop import quantization
+    from closedloop.models.converted import Converted
+
+    with faults(as_json), bars(as_json) as stages:
+        settings, stores = opened()
+        done = quantization.run(stores, Converted(settings.cache), stages)
+    text = (
+        f"✓ Made. {done.same_labels:.1%} of {done.checked_on} other pictures keep their label (cosine of the vectors: "
+        f"median {done.median_cosine:.4f}, least {done.least_cosine:.4f}); {done.times_as_fast:.2f} times as fast as "
+        f"the fastest so far.\n  Set CLOSEDLOOP_BACKEND=openvino-int8 and start inference again to use it."
+    )
+    say(as_json, done.as_json(), text)
+
+
 if __name__ == "__main__":
     app()

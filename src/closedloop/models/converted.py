@@ -9,9 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,14 +21,14 @@ import numpy as np
 from closedloop import processor
 from closedloop.errors import EncoderUnavailable
 from closedloop.logs import get_logger
+from closedloop.models import conversions, quantized, weights
 from closedloop.models import encoder as encoders
-from closedloop.models import weights
-from closedloop.models.backends import AUTO, REFERENCE, Tower, agreement
+from closedloop.models.backends import AUTO, INT8, REFERENCE, Tower, agreement
 from closedloop.models.encoder import Encoder
 from closedloop.models.spec import Spec
 
+LENGTH = 0.01  # that a unit vector's may be off
 SPEC, SEEN, MANIFEST = "spec.json", "seen.npz", "MANIFEST.json"
-CONVERSION_SECONDS = 900  # a download of weights among them
 
 
 class Disagrees(Exception):
@@ -86,6 +83,20 @@ class Converted:
             raise EncoderUnavailable(name=name, reason=reason)
         return self._open(name, digest)
 
+    def open_with(self, backend: str, name: str, digest: str) -> tuple[Encoder, Choice]:
+        """As `open`, by another backend."""
+        return Converted(self._folder.parent, backend).open(name, digest)
+
+    def folder(self, digest: str) -> Path:
+        """Where an encoder lies that was opened."""
+        return self._folder / digest
+
+    def quantized_tower(self, digest: str, folder: Path) -> Tower:
+        """The tower in 8-bit numbers that lies in a folder, which need not be kept yet."""
+        from closedloop.models.backends.openvino_tower import OpenVinoTower
+
+        return OpenVinoTower(self._folder / digest, INT8, folder)
+
     def _digest(self, name: str) -> str:
         """The digest of an encoder that is ready to be opened from here on."""
         known = self._folder / "names" / hashlib.sha256(weights.identity(name).encode()).hexdigest()
@@ -98,7 +109,7 @@ class Converted:
         return digest
 
     def _prepare(self, name: str) -> str:
-        said = _asked({"folder": str(self._folder), "name": name}, name)
+        said = conversions.asked({"folder": str(self._folder), "name": name}, name)
         digest = str(said["digest"])
         _write(self._trials_file(digest), json.dumps(said["trials"]))
         get_logger().info("encoder converted", encoder=name, trials=said["trials"])
@@ -147,7 +158,7 @@ class Converted:
             try:
                 return np.array(json.loads(file.read_text(encoding="utf-8")), np.float32)
             except (OSError, ValueError):
-                said = _asked({"name": spec.name, "texts": list(texts)}, spec.name)
+                said = conversions.asked({"name": spec.name, "texts": list(texts)}, spec.name)
             if said["digest"] != spec.digest:
                 raise EncoderUnavailable(name=spec.name, reason="its weights are not those that read pictures here.")
             _write(file, json.dumps(said["vectors"]))
@@ -193,28 +204,35 @@ class Converted:
 
 
 def look_agrees(tower: Tower, own: Path, spec: Spec) -> float:
-    """The smallest cosine of a tower's vectors and textures with the reference's; raises Disagrees below the least.
+    """The smallest cosine of a tower's vectors and textures with the reference's; raises Disagrees below the least, and
+    where the vectors are not of unit length.
 
     Afterwards the tower is ready for each of its shapes.
     """
     pixels = agreement.pictures(spec.prepare.size)
     for count in tower.shapes:
         tower.look(pixels[np.arange(count) % len(pixels)])
-    return _agrees(tower.look(pixels), own, ("vectors", "textures"), spec)
+    seen = tower.look(pixels)
+    lengths = np.linalg.norm(seen[0], axis=1)
+    if not np.allclose(lengths, 1, atol=LENGTH):
+        raise Disagrees(f"its vectors are not of length 1, but {lengths.min():.3f} to {lengths.max():.3f}")
+    least = agreement.LEAST_INT8 if tower.name == INT8 else spec.least_cosine
+    return _agrees(seen, own, ("vectors", "textures"), least)
 
 
 def grid_agrees(tower: Tower, own: Path, spec: Spec) -> float:
     """The same of a tower's grids."""
     pixels = agreement.pictures(spec.prepare_grid.size)
-    return _agrees([np.concatenate([tower.grid(one[None]) for one in pixels])], own, ("grids",), spec)
+    seen = np.concatenate([tower.grid(one[None]) for one in pixels])
+    return _agrees([seen], own, ("grids",), spec.least_cosine)
 
 
-def _agrees(ours: Sequence[np.ndarray], own: Path, names: Sequence[str], spec: Spec) -> float:
+def _agrees(ours: Sequence[np.ndarray], own: Path, names: Sequence[str], least: float) -> float:
     with np.load(own / SEEN) as seen:
         cosine = agreement.least_cosine(ours, [seen[name] for name in names])
-    if cosine < spec.least_cosine:
+    if cosine < least:
         what = " and ".join(names)
-        raise Disagrees(f"its {what} are others than the reference's: cosine {cosine:.5f}, wanted {spec.least_cosine}")
+        raise Disagrees(f"its {what} are others than the reference's: cosine {cosine:.5f}, wanted {least}")
     return cosine
 
 
@@ -222,32 +240,12 @@ def _tower(name: str, own: Path, backend: str) -> Tower:
     if backend.startswith("openvino"):
         from closedloop.models.backends.openvino_tower import OpenVinoTower
 
-        return OpenVinoTower(own, backend)
+        return OpenVinoTower(own, backend, quantized.kept(own, name) if backend == INT8 else own)
     from closedloop.models.backends.torch_tower import TorchTower
 
     reference = encoders.load(name, "cpu").tower
     assert isinstance(reference, TorchTower)
     return TorchTower(reference.net, backend.removeprefix("torch-"), fast=True)
-
-
-def _asked(asked: dict[str, Any], name: str) -> dict[str, Any]:
-    """What `conversion.py` says in a process of its own; raises EncoderUnavailable."""
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-m", "closedloop.models.conversion", str(answer)]
-        try:
-            ended = subprocess.run(  # noqa: S603
-                command, input=json.dumps(asked), capture_output=True, text=True, timeout=CONVERSION_SECONDS
-            )
-            said = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else None
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            raise EncoderUnavailable(name=name, reason=f"converting it failed: {error}") from error
-    if said is None:
-        reason = f"converting it ended with {ended.returncode}: {ended.stderr.strip()[-500:]}"
-        raise EncoderUnavailable(name=name, reason=reason)
-    if "unavailable" in said:
-        raise EncoderUnavailable(**said["unavailable"])
-    return said
 
 
 def _write(file: Path, text: str) -> None:

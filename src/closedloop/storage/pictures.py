@@ -37,6 +37,12 @@ def images_of(tx: sa.Connection, project_id: str, ids: Iterable[str]) -> dict[st
     return found
 
 
+def some(tx: sa.Connection, project_id: str, count: int) -> list[tuple[str, str]]:
+    """(id, place in the store) of some kept pictures, which are always the same: ids are digests, so as if drawn."""
+    query = sa.select(images.c.id, images.c.key).where(images.c.project_id == project_id, images.c.removed_at.is_(None))
+    return [(row.id, row.key) for row in tx.execute(query.order_by(images.c.id).limit(count))]
+
+
 def move_image(tx: sa.Connection, project_id: str, image_id: str, key: str) -> None:
     """Record a picture's final place in S3."""
     tx.execute(images.update().where(images.c.project_id == project_id, images.c.id == image_id).values(key=key))

@@ -7,8 +7,8 @@ import numpy as np
 AUTO = "auto"
 TORCH, CPU, CUDA, MPS = "torch", "cpu", "cuda", "mps"
 REFERENCE = f"{TORCH}-{CPU}"  # what every other backend is compared with
-FP32, BF16 = "openvino-fp32", "openvino-bf16"
-NAMES = (AUTO, FP32, BF16, REFERENCE, f"{TORCH}-{CUDA}", f"{TORCH}-{MPS}")
+FP32, BF16, INT8 = "openvino-fp32", "openvino-bf16", "openvino-int8"
+NAMES = (AUTO, FP32, BF16, INT8, REFERENCE, f"{TORCH}-{CUDA}", f"{TORCH}-{MPS}")
 
 
 class Tower(Protocol):

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 PICTURES = 8
+LEAST_INT8 = 0.9  # that a tower in 8-bit numbers works at all; what it is worth, kept pictures say (quantization.py)
 _SEED = 2026
 _THINGS, _FLAT = 12, 0.7  # things in a picture; how much of one is its colour
 _GREY = 0.8  # of the contrast: photographs differ more in brightness than in colour

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from closedloop.models.backends import BF16, FP32
+from closedloop.models.backends import BF16, FP32, INT8
 from closedloop.processor import cores
 
 LOOK, GRID = "look.xml", "grid.xml"
@@ -20,10 +20,12 @@ class OpenVinoTower:
     # is nearly as fast as several, so that numbers between are seen one by one rather than filled up.
     shapes = (1, 8)
 
-    def __init__(self, folder: Path, name: str) -> None:
-        """`folder` has what `conversion.convert` wrote, `name` is a backend of OpenVINO's."""
+    def __init__(self, folder: Path, name: str, look: Path | None = None) -> None:
+        """`folder` has what `conversion.convert` wrote, `name` is a backend of OpenVINO's; `look` has the tower for
+        `look`, where that is another one.
+        """
         self.name = name
-        self._folder = folder
+        self._folders = {LOOK: look or folder, GRID: folder}
         self._core = openvino.Core()
         self._ready: dict[tuple[str, int], openvino.InferRequest] = {}
         self._busy = threading.Lock()  # a request does one thing at a time, and uses every core for it
@@ -49,16 +51,20 @@ class OpenVinoTower:
 
     def _request(self, way: str, count: int) -> openvino.InferRequest:
         if (way, count) not in self._ready:
-            model = self._core.read_model(self._folder / way)
+            model = self._core.read_model(self._folders[way] / way)
             sides = [side.get_length() for side in list(model.input(0).partial_shape)[1:]]
             model.reshape({0: [count, *sides]})
             how = {
                 "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": _PRECISIONS[self.name],
+                "INFERENCE_PRECISION_HINT": self._precision(),
                 "INFERENCE_NUM_THREADS": cores(),
             }
             self._ready[way, count] = self._core.compile_model(model, "CPU", how).create_infer_request()
         return self._ready[way, count]
+
+    def _precision(self) -> str:
+        """Of an 8-bit tower: of what is not in 8 bits."""
+        return _PRECISIONS[self.name] if self.name != INT8 else _PRECISIONS[available()[-1]]
 
 
 def available() -> list[str]:

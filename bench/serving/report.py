@@ -1,0 +1,131 @@
+"""What was measured, as a table and a plot: `python -m bench.serving.report --into docs/inference.md`, afterwards.
+
+Every ratio is taken within a round, and its median and extremes over the rounds are told.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+RESULTS = Path("bench/results")
+PLOT = Path("docs/serving.png")
+OURS, USUAL, LIT = (
+    "Closedloop, 32 clients: answers/s",
+    "usual service, 32 clients: answers/s",
+    "LitServe, 32 clients: answers/s",
+)
+Round = dict[str, float]
+RATIOS: dict[str, tuple[str, Callable[[Round], float]]] = {
+    "answers/s over the usual service's": (">= 5", lambda one: one[OURS] / one[USUAL]),
+    "answers/s over LitServe's": (">= 1.2", lambda one: one[OURS] / one[LIT]),
+    "answers/s over the limit": (">= 0.85", lambda one: one[OURS] / one["limit both"]),
+    "p50 of one client over decode + tower": (
+        "<= 1.15",
+        lambda one: (
+            one["Closedloop, 1 clients: p50, ms"] / (1e3 * (one["limit decode_one_s"] + one["limit tower_one_s"]))
+        ),
+    ),
+    "p99 at 90 % load over p50 of one client": (
+        "<= 4",
+        lambda one: one["Closedloop, 90% load: p99, ms"] / one["Closedloop, 1 clients: p50, ms"],
+    ),
+    "goodput at 400 % load over capacity": (">= 0.9", lambda one: one["Closedloop, 400% load: answers/s"] / one[OURS]),
+}
+
+
+def main() -> None:
+    """Write the table and the plot of what lies in bench/results."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--into", type=Path)
+    chosen = arguments.parse_args()
+    measured = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("serving-*.json"))]
+    text = "\n\n".join(table(one) for one in measured)
+    _plot(measured)
+    if not chosen.into:
+        print(text)
+        return
+    before, rest = chosen.into.read_text(encoding="utf-8").split("<!-- serving -->", 1)
+    after = rest.split("<!-- /serving -->", 1)[1]
+    chosen.into.write_text(f"{before}<!-- serving -->\n{text}\n<!-- /serving -->{after}", encoding="utf-8")
+
+
+def title(one: dict[str, Any]) -> str:
+    """What was measured."""
+    asked = one["asked"]
+    encoder = {"vit": "ViT-B-32", "embedded": "embedded"}[asked["encoder"]]
+    return f"{encoder}, {asked['backend']}, {asked['megapixels']:g} MP"
+
+
+def table(one: dict[str, Any]) -> str:
+    """Markdown."""
+    rounds = one["rounds"]
+    lines = [
+        f"{title(one)} ({one['machine']['processor']}, {one['machine']['cores']} cores; {len(rounds)} rounds):",
+        "",
+        "| figure | to reach | median | least and most |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, (wanted, ratio) in RATIOS.items():
+        try:
+            values = [ratio(round_) for round_ in rounds]
+        except KeyError:
+            continue  # peers serve one of the encoders alone
+        lines.append(
+            f"| {name} | {wanted} | {statistics.median(values):.2f} | {min(values):.2f} to {max(values):.2f} |"
+        )
+    for name, key, unit in (
+        ("answers/s, 32 clients", OURS, ""),
+        ("p50 of one client", "Closedloop, 1 clients: p50, ms", " ms"),
+        ("p99 of what is accepted at 400 % load", "Closedloop, 400% load: p99, ms", " ms"),
+    ):
+        values = [round_[key] for round_ in rounds]
+        lines.append(f"| {name} | | {statistics.median(values):.1f}{unit} | {min(values):.1f} to {max(values):.1f} |")
+    return "\n".join(lines)
+
+
+def _plot(measured: list[dict[str, Any]]) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    names = {"usual service": USUAL, "LitServe": LIT, "Closedloop": OURS, "limit": "limit both"}
+    shades = dict(zip(names, ("#9aa0a6", "#5f8dd3", "#1a7f5a", "#e3e3e3"), strict=True))
+    drawn = [one for one in measured if USUAL in one["rounds"][0]]
+    for place, one in enumerate(drawn):
+        for offset, (name, key) in enumerate(names.items()):
+            values = [round_[key] for round_ in one["rounds"]]
+            middle = statistics.median(values)
+            error = [[middle - min(values)], [max(values) - middle]]
+            at = place + (offset - 1.5) * 0.2
+            left.bar(
+                at, middle, 0.19, yerr=error, color=shades[name], edgecolor="#555", label=name if not place else None
+            )
+    left.set_xticks(range(len(drawn)), [title(one).replace(", ", "\n") for one in drawn])
+    left.set_ylabel("answers a second, 32 clients")
+    left.legend(frameon=False)
+    for one in measured:
+        loads = (50, 90, 150, 400)
+        middle = [
+            statistics.median(round_[f"Closedloop, {load}% load: p99, ms"] for round_ in one["rounds"])
+            for load in loads
+        ]
+        right.plot(loads, middle, marker="o", label=title(one))
+    right.set_xscale("log")
+    right.set_yscale("log")
+    right.set_xticks((50, 90, 150, 400), ("50 %", "90 %", "150 %", "400 %"))
+    right.minorticks_off()
+    right.set_xlabel("load, of what it can do")
+    right.set_ylabel("p99 of what is answered, ms")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PLOT, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
