@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from closedloop.errors import EncoderUnavailable
-from closedloop.models import backends, converted, zero_shot
+from closedloop.models import backends, conversions, converted, zero_shot
 from closedloop.models import encoder as encoders
 from closedloop.models.backends import agreement
 from closedloop.models.backends.openvino_tower import OpenVinoTower, available
@@ -157,7 +157,7 @@ def test_words_are_read_by_another_process_once(tiny: str, tmp_path: Path, monke
     pets = parse_manifest("{id: pets, title: Pets, kind: classification, classes: [cat, dog]}")
     first = zero_shot.head(encoder, pets).tensors["weight"]
     np.testing.assert_allclose(first, zero_shot.head(encoders.load(tiny), pets).tensors["weight"], rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr(converted, "_asked", lambda *_: pytest.fail("it was asked again"))
+    monkeypatch.setattr(conversions, "asked", lambda *_: pytest.fail("it was asked again"))
     again, _ = cache.open(tiny, encoder.digest)
     np.testing.assert_array_equal(zero_shot.head(again, pets).tensors["weight"], first)
 
