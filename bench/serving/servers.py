@@ -95,10 +95,11 @@ def store(home: Path) -> Iterator[Stores]:
     home.mkdir(parents=True)
     served = subprocess.Popen(  # noqa: S603
         [str(Path(sys.executable).with_name("rclone")), "serve", "s3", "--addr", f"127.0.0.1:{port}", str(home)],
-        env={**os.environ, "RCLONE_AUTH_KEY": ",".join(KEYS.values()), "RCLONE_CONFIG": os.devnull},
+        env={**os.environ, "RCLONE_AUTH_KEY": f'"{",".join(KEYS.values())}"', "RCLONE_CONFIG": os.devnull},
         stderr=subprocess.DEVNULL,
     )
     own: dict[str, Any] = {key.lower(): value for key, value in KEYS.items()}
+    own["closedloop_owner_password"] = KEYS["AWS_SECRET_ACCESS_KEY"]  # nobody signs in
     own |= {"closedloop_home": home, "closedloop_database_url": "", "s3_endpoint_url": f"http://127.0.0.1:{port}"}
     settings = Settings(**own)
     stores = open_stores(settings)
