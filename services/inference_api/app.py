@@ -22,7 +22,7 @@ from closedloop.models.converted import Converted
 from closedloop.sets import LEAST, MOST
 from closedloop.settings import Settings
 from closedloop.storage import open_stores
-from inference_api import batches, faults
+from inference_api import batch_lines, batch_pictures, faults
 from inference_api.bodies import Bodies
 from inference_api.callers import RequestIds, deadline, unless_left
 from inference_api.faults import AWAY, FAULTS
@@ -146,10 +146,10 @@ def create_app(settings: Settings) -> FastAPI:
             del answer["vector"]
         return answer
 
-    @app.post("/v1/predict/batch", openapi_extra=BATCH, responses={**FAULTS, 200: {"content": {batches.LINES: {}}}})
+    @app.post("/v1/predict/batch", openapi_extra=BATCH, responses={**FAULTS, 200: {"content": {batch_lines.LINES: {}}}})
     async def predict_batch(
         request: Request, project: str = Query(max_length=40), vector: bool = False
-    ) -> batches.Lines:
+    ) -> batch_lines.Lines:
         """The live release's answers about many pictures, 10,000 at most: a line of JSON for each, in their order, with
         its `index` and its `name`. One that cannot be answered is said in its line.
         """
@@ -164,7 +164,7 @@ def create_app(settings: Settings) -> FastAPI:
                 del said["vector"]
             return said
 
-        return batches.Lines(request, batches.pictures(request), answer, bodies)
+        return batch_lines.Lines(request, batch_pictures.pictures(request), answer, bodies)
 
     @app.post("/v1/rank", openapi_extra=SET, responses=FAULTS)
     async def rank(request: Request, project: str = Query(max_length=40)) -> dict[str, Any]:

@@ -4,14 +4,13 @@ With storage and database away, what was served last is served.
 """
 
 import datetime as dt
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from closedloop import installations
 from closedloop import project as projects
-from closedloop.errors import ClosedloopError, StoreAway
+from closedloop.errors import StoreAway
 from closedloop.installations import ChosenEncoder
 from closedloop.logs import get_logger
 from closedloop.models import artefact, zero_shot
@@ -21,12 +20,11 @@ from closedloop.project import CLASSIFIER, Project
 from closedloop.storage import Stores, registry
 from inference_api.last_known import LastKnown
 from inference_api.serving import Served, Serving, Snapshot
+from inference_api.watching import Watcher
 
-LOOK_EVERY = 2.0  # s
 
-
-class Follower:
-    """Looks at the records from a thread of its own, and swaps the snapshot of `serving` where they differ."""
+class Follower(Watcher):
+    """Swaps the snapshot of `serving` where the records differ from it."""
 
     def __init__(
         self,
@@ -36,46 +34,22 @@ class Follower:
         folder: Path,
         clock: Callable[[], dt.datetime],
     ) -> None:
+        super().__init__("releases", stores)
         self._serving = serving
         self._converted = converted
-        self._open_stores = stores
-        self._stores: Stores | None = None
         self._last = LastKnown(folder)
         self._clock = clock
         self._unsaved: Snapshot | None = None  # served, but not yet kept on disk
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="releases", daemon=True)
 
-    def start(self) -> None:
-        """Load what the records say, or what was served last; then follow the records."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._over.set()
-        self._thread.join(timeout=10)
-
-    def _follow(self) -> None:
-        while not self._over.is_set():
-            try:
-                self._look()
-                self._serving.away = None
-            except Exception as error:
-                self._cannot_look(error)
-            self._over.wait(LOOK_EVERY)
-
-    def _cannot_look(self, error: Exception) -> None:
-        why = error.explained() if isinstance(error, ClosedloopError) else f"{type(error).__name__}: {error}"
-        if self._serving.away != why:
-            unexpected = not isinstance(error, ClosedloopError)
-            get_logger().warning("records not read", reason=why, exc_info=error if unexpected else None)
+    def looked(self, why: str | None) -> None:
+        """Say whether the records are away; with nothing loaded yet, serve what was served last."""
+        super().looked(why)
         self._serving.away = why
-        if self._serving.current is None:
+        if why and self._serving.current is None:
             self._fall_back()
 
-    def _look(self) -> None:
+    def look(self, stores: Stores) -> None:
         """Compare the records with what is served, and swap if they differ."""
-        stores = self._stores = self._stores or self._open_stores()
         stores.db.check()
         chosen = installations.chosen_encoder(stores)
         now = self._serving.current

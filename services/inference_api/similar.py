@@ -8,53 +8,45 @@ import contextlib
 import datetime as dt
 import fcntl
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from closedloop.errors import ClosedloopError, UnknownProject, VectorsNotRead
-from closedloop.logs import get_logger
+from closedloop.errors import UnknownProject, VectorsNotRead
 from closedloop.storage import Stores, vectors
 from inference_api.pipeline import UNHURRIED, Asked
-from inference_api.serving import Serving, Snapshot
+from inference_api.serving import Serving
 from inference_api.vector_file import Neighbour, VectorFile
+from inference_api.watching import Watcher
 
-LOOK_EVERY = 2.0  # s
 OVERLAP = dt.timedelta(seconds=60)  # looked at again: transactions that were open, clocks that differ
 ALL_EVERY = dt.timedelta(hours=1)  # so often everything is compared
 PART = 2_000  # vectors that are read at once
 REPLICAS = 64  # on one machine, that share a folder
 
 
-class Similar:
+class Similar(Watcher):
     """The pictures' vectors by project, for the encoder that is served."""
 
     def __init__(
         self, serving: Serving, stores: Callable[[], Stores], folder: Path, clock: Callable[[], dt.datetime]
     ) -> None:
-        self._serving, self._open_stores, self._clock = serving, stores, clock
-        self._folder = folder
-        self._stores: Stores | None = None
+        super().__init__("vectors", stores)
+        self._serving, self._folder, self._clock = serving, folder, clock
+        self._own = contextlib.ExitStack()  # holds the folder that is ours
+        self._ours: Path | None = None
         self._encoder: str | None = None
         self._files: dict[str, VectorFile] = {}  # by project
         self._searched: dict[tuple[str, str], VectorFile] = {}  # by encoder and project
         self._compared: set[str] = set()  # projects whose file has all that there is, and is followed
         self._followed_to = self._compared_at = clock()
-        self._why = ""  # what was last said of a look that failed
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="vectors", daemon=True)
-
-    def start(self) -> None:
-        """Follow the records from now on."""
-        self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
-        self._over.set()
-        self._thread.join(timeout=10)
+        """End the thread, and let another replica have the folder."""
+        super().stop()
+        self._own.close()
 
     async def similar(self, project_id: str, count: int, data: bytes, asked: Asked = UNHURRIED) -> dict[str, Any]:
         """The `count` pictures of a project that are most similar to one: ids and cosines, and among how many.
@@ -75,24 +67,11 @@ class Similar:
             "encoder": now.chosen.digest,
         }
 
-    def _follow(self) -> None:
-        while not self._over.is_set():
-            try:
-                with _folder_of_ours(self._folder) as folder:
-                    while not self._over.is_set():
-                        if now := self._serving.current:
-                            self._look(now, folder)
-                        self._why = ""
-                        self._over.wait(LOOK_EVERY)
-            except Exception as error:
-                why = error.explained() if isinstance(error, ClosedloopError) else repr(error)
-                if why != self._why:
-                    get_logger().warning("vectors not followed", reason=why)
-                self._why = why
-                self._over.wait(LOOK_EVERY)
-
-    def _look(self, now: Snapshot, folder: Path) -> None:
-        stores = self._stores = self._stores or self._open_stores()
+    def look(self, stores: Stores) -> None:
+        """Read what came since the last look, and forget what was removed."""
+        if (now := self._serving.current) is None:
+            return
+        folder = self._ours = self._ours or self._own.enter_context(_folder_of_ours(self._folder))
         encoder, moment = now.chosen.digest, self._clock()
         if encoder != self._encoder:
             self._change(encoder, folder)

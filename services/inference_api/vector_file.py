@@ -104,7 +104,6 @@ class VectorFile:
 
     def _read(self) -> None:
         """Find out what is in the files; what is not whole is forgotten."""
-        holes = 0
         for start in range(0, len(self._mapped), AT_ONCE):
             names = self._named[start : start + AT_ONCE]
             lengths = np.einsum("nd,nd->n", *[self._mapped[start : start + AT_ONCE]] * 2)
@@ -115,8 +114,7 @@ class VectorFile:
             for row in np.flatnonzero(named & ~whole):
                 _write(self._names, _NOBODY, (start + int(row)) * NAME)
         self._used = 1 + max(self._rows.values(), default=-1)
-        holes = self._used - len(self._rows)
-        if holes > HOLES * self._used:
+        if self._used - len(self._rows) > HOLES * self._used:  # holes: what was removed
             os.ftruncate(self._numbers, 0)
             os.ftruncate(self._names, 0)
             self._rows, self._used = {}, 0

@@ -52,7 +52,7 @@ class Cluster:
         """`address` as Ray takes it: HOST:PORT, ray://HOST:PORT, auto, or local. Raises MissingExtra, ClusterAway."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers of every run
         try:
-            import ray
+            import ray.data
         except ImportError as error:
             raise MissingExtra(what="Ray", extra="cluster") from error
         self._ray, self._encoder = ray, encoder
@@ -71,11 +71,9 @@ class Cluster:
 
     def looked_at(self, pictures: Sequence[Picture]) -> Iterator[Seen]:
         """What the cluster's workers see of pictures, as it comes. Raises ClusterAway."""
-        import ray.data
-
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        self._ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"image_id": one.image_id, "key": one.key} for one in pictures]
-        blocks = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // BLOCK))
+        blocks = self._ray.data.from_items(rows, override_num_blocks=-(-len(rows) // BLOCK))
         many, each = self._workers()
         seen = blocks.map_batches(
             Worker,

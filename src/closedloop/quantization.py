@@ -5,7 +5,6 @@ it, others judge it by what counts, the labels of the live releases; and nothing
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,7 +60,7 @@ def run(stores: Stores, converted: Converted, stages: Stages) -> Quantized:
     Raises NotQuantized, MissingExtra, EncoderUnavailable, StoreAway, DatabaseAway.
     """
     chosen = installations.encoder(stores)
-    encoder, choice = converted.open_with(FP32, chosen.name, chosen.digest)
+    encoder, choice = converted.open(chosen.name, chosen.digest, FP32)
     if choice.backend != FP32:
         raise NotQuantized(reason=f"OpenVINO cannot compute this encoder here: {choice.reason}")
     calibration, answered = _pictures(stores, encoder, stages("reading pictures"))
@@ -70,7 +69,7 @@ def run(stores: Stores, converted: Converted, stages: Stages) -> Quantized:
     with quantized.made(chosen.name, own, calibration) as folder:
         tower = converted.quantized_tower(chosen.digest, folder)
         same, cosines = _compared(encoder.tower, tower, answered, stages("comparing"))
-        fastest = converted.open_with(AUTO, chosen.name, chosen.digest)[0].tower
+        fastest = converted.open(chosen.name, chosen.digest, AUTO)[0].tower
         done = Quantized(
             len(calibration),
             len(cosines),
@@ -140,12 +139,12 @@ def _compared(
     return same, cosines
 
 
-def _rate(tower: Tower, pixels: np.ndarray, clock: Callable[[], float] = time.perf_counter) -> float:
+def _rate(tower: Tower, pixels: np.ndarray) -> float:
     """Pictures a second, at the tower's largest shape."""
     batch = pixels[: tower.shapes[-1]]
     tower.look(batch)
-    started, count = clock(), 0
-    while clock() - started < SECONDS:
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < SECONDS:
         tower.look(batch)
         count += len(batch)
-    return count / (clock() - started)
+    return count / (time.perf_counter() - started)

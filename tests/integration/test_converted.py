@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from closedloop.errors import EncoderUnavailable
-from closedloop.models import backends, conversions, converted, zero_shot
+from closedloop.models import backends, conversions, manifest, zero_shot
 from closedloop.models import encoder as encoders
 from closedloop.models.backends import agreement
 from closedloop.models.backends.openvino_tower import OpenVinoTower, available
@@ -144,11 +144,11 @@ def test_a_damaged_cache_is_made_anew(tiny: str, tmp_path: Path, harm: str) -> N
     elif harm == "gone":
         file.unlink()
     else:  # killed while it was written
-        (own / converted.MANIFEST).unlink()
+        (own / manifest.MANIFEST).unlink()
     again, choice = Converted(tmp_path).open(tiny, encoder.digest)
     assert np.isfinite(again.embed(pictures(1))).all()
     assert choice.backend in available()
-    assert (own / converted.MANIFEST).exists()
+    assert (own / manifest.MANIFEST).exists()
     assert not list((tmp_path / "encoders").glob("*.damaged"))
 
 

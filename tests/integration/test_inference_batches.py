@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from inference_api import batches
+from inference_api import batch_lines, batch_pictures
+from inference_api.bodies import MAX_BODY
 
 from tests.contract.conftest import read, request_bytes
 from tests.integration.serving import jpeg
@@ -48,7 +49,7 @@ def ask(service: Service, body: bytes | Iterable[bytes], kind: str = FORM, path:
 
 def lines(answer: httpx.Response) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == batches.LINES
+    assert answer.headers["content-type"] == batch_lines.LINES
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
@@ -69,7 +70,7 @@ def test_each_picture_has_its_line_in_order(service: Service, packed: str) -> No
 
 @pytest.mark.parametrize("kind", [FORM, "application/x-tar"])
 def test_a_broken_picture_fails_alone(service: Service, kind: str) -> None:  # noqa: F811
-    files = [jpeg(1), b"I am a picture", jpeg(2)[:200], b"", bytes(batches.MAX_BODY + 1), jpeg(3)]
+    files = [jpeg(1), b"I am a picture", jpeg(2)[:200], b"", bytes(MAX_BODY + 1), jpeg(3)]
     said = lines(ask(service, form(*files) if kind == FORM else tar(*files), kind))
     assert [one.get("code") for one in said] == [
         None,
@@ -99,7 +100,7 @@ def test_lines_come_while_pictures_still_do(service: Service) -> None:  # noqa: 
 
 def test_who_reads_nothing_before_he_sent_everything_is_answered(service: Service, monkeypatch) -> None:  # noqa: F811
     """Answers of many megabytes, more than sockets hold, to a body that is sent in one go."""
-    monkeypatch.setattr(batches, "MOST", 3_000)
+    monkeypatch.setattr(batch_pictures, "MOST", 3_000)
     names = "x" * 3_000
     part = f'--b0undary\r\nContent-Disposition: form-data; name="file"; filename="{names}"\r\n\r\n'.encode()
     body = (part + b"no picture\r\n") * 3_000 + b"--b0undary--\r\n"
@@ -112,7 +113,7 @@ def test_who_reads_nothing_before_he_sent_everything_is_answered(service: Servic
 
 
 def test_one_picture_too_many_ends_the_batch(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr(batches, "MOST", 5)
+    monkeypatch.setattr(batch_pictures, "MOST", 5)
     for packed, kind in ((form, FORM), (tar, "application/x-tar")):
         said = lines(ask(service, packed(*[jpeg(1)] * 6), kind))
         assert [one.get("index") for one in said] == [0, 1, 2, 3, 4, None]
@@ -126,7 +127,7 @@ def test_ten_thousand_are_taken_and_one_more_is_not(service: Service) -> None:  
     assert len(said) == 10_001
     assert [one["ok"] for one in said[:-1]] == [True] * 10_000
     assert said[-1]["code"] == "batch_too_large"
-    assert sum(service.tower.looked) <= batches.AT_ONCE  # they are all the same
+    assert sum(service.tower.looked) <= batch_lines.AT_ONCE  # they are all the same
 
 
 @pytest.mark.parametrize("end", [0.0, 0.3, 0.6])

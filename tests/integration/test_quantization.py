@@ -91,7 +91,7 @@ def test_made_judged_kept_and_used_only_where_it_is_asked_for(
 ) -> None:
     converted = Converted(CACHE)
     # Before: asked for, it is named why another one serves.
-    _, choice = converted.open_with(backends.INT8, "embedded", digest)
+    _, choice = converted.open("embedded", digest, backends.INT8)
     assert choice.backend != backends.INT8
     assert "closedloop encoder quantize" in choice.reason
 
@@ -116,9 +116,9 @@ def test_made_judged_kept_and_used_only_where_it_is_asked_for(
 
     # Not unless it is asked for; then it is, and sees what was said of it.
     assert converted.open("embedded", digest)[1].backend != backends.INT8
-    coarse, choice = converted.open_with(backends.INT8, "embedded", digest)
+    coarse, choice = converted.open("embedded", digest, backends.INT8)
     assert (choice.backend, coarse.tower.name) == (backends.INT8, backends.INT8)
-    full, _ = converted.open_with(backends.FP32, "embedded", digest)
+    full, _ = converted.open("embedded", digest, backends.FP32)
     pixels = agreement.pictures(full.size)[:3]
     cosines = (full.tower.look(pixels)[0] * coarse.tower.look(pixels)[0]).sum(axis=1)
     assert ((cosines > 0.9) & (cosines < 0.999999)).all()
@@ -129,7 +129,7 @@ def test_made_judged_kept_and_used_only_where_it_is_asked_for(
     # Damaged, it is named, and another one serves.
     weights = converted.folder(digest) / backends.INT8 / "look.bin"
     weights.write_bytes(weights.read_bytes()[:-8] + bytes(8))
-    _, choice = converted.open_with(backends.INT8, "embedded", digest)
+    _, choice = converted.open("embedded", digest, backends.INT8)
     assert choice.backend != backends.INT8
     assert "damaged" in choice.reason
 

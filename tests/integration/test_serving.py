@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from inference_api import following
+from inference_api import watching
 from PIL import Image
 
 from closedloop import installations, releases, training
@@ -25,7 +25,7 @@ from tests.waiting import wait_for
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(following, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(watching, "LOOK_EVERY", 0.1)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inference_api import following
+from inference_api import watching
 from PIL import Image
 from safetensors.numpy import load, save
 
@@ -33,7 +33,7 @@ Files = dict[str, bytes]
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(watching, "LOOK_EVERY", 0.1)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inference_api import following, similar
+from inference_api import watching
 from inference_api.similar import Similar
 
 from closedloop import project as projects
@@ -21,8 +21,7 @@ from tests.waiting import wait_for
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "LOOK_EVERY", 0.1)
-    monkeypatch.setattr(similar, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(watching, "LOOK_EVERY", 0.1)
 
 
 class Desk:

@@ -6,7 +6,6 @@ standard input, and names a file to answer in.
 """
 
 import gc
-import hashlib
 import json
 import os
 import shutil
@@ -24,9 +23,10 @@ import torch
 
 from closedloop.errors import EncoderUnavailable
 from closedloop.models import encoder as encoders
+from closedloop.models import manifest
 from closedloop.models.backends import CPU, REFERENCE, Tower, agreement
 from closedloop.models.backends.torch_tower import TorchTower, gpus
-from closedloop.models.converted import MANIFEST, SEEN, SPEC, Trial, grid_agrees, look_agrees
+from closedloop.models.converted import SEEN, SPEC, Trial, grid_agrees, look_agrees
 from closedloop.models.nets import Net
 from closedloop.models.spec import Spec
 
@@ -90,7 +90,7 @@ def _by_torch(folder: Path, name: str) -> tuple[Spec, list[Trial]]:
     assert isinstance(encoder.tower, TorchTower)
     net, spec = encoder.tower.net, encoder.spec()
     own = folder / spec.digest
-    if not (own / MANIFEST).exists():
+    if not (own / manifest.MANIFEST).exists():
         _convert(net, spec, own)
     trials = [_tried(REFERENCE, lambda: TorchTower(net, CPU), own, spec)]
     trials += [_tried(f"torch-{gpu}", lambda gpu=gpu: TorchTower(net, gpu, fast=True), own, spec) for gpu in gpus()]
@@ -113,8 +113,7 @@ def _convert(net: Net, spec: Spec, own: Path) -> None:
         _save_towers(net, spec, partial)
     except Exception as error:
         print(f"OpenVINO cannot have this tower: {error!r}", file=sys.stderr)
-    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(partial.iterdir())}
-    (partial / MANIFEST).write_text(json.dumps(digests), encoding="utf-8")
+    manifest.write(partial)
     try:
         os.replace(partial, own)
     except OSError:  # another process was quicker

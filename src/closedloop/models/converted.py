@@ -21,14 +21,14 @@ import numpy as np
 from closedloop import processor
 from closedloop.errors import EncoderUnavailable
 from closedloop.logs import get_logger
-from closedloop.models import conversions, quantized, weights
+from closedloop.models import conversions, manifest, quantized, weights
 from closedloop.models import encoder as encoders
 from closedloop.models.backends import AUTO, INT8, REFERENCE, Tower, agreement
 from closedloop.models.encoder import Encoder
 from closedloop.models.spec import Spec
 
 LENGTH = 0.01  # that a unit vector's may be off
-SPEC, SEEN, MANIFEST = "spec.json", "seen.npz", "MANIFEST.json"
+SPEC, SEEN = "spec.json", "seen.npz"
 
 
 class Disagrees(Exception):
@@ -70,22 +70,23 @@ class Converted:
 
     def choose(self, setting: str) -> tuple[Encoder, Choice, str]:
         """The encoder of a new installation, who computes it, and why it is this one. Raises EncoderUnavailable."""
-        (encoder, choice), reason = encoders.choose(setting, lambda name: self._open(name, self._digest(name)))
+        (encoder, choice), reason = encoders.choose(
+            setting, lambda name: self._open(name, self._digest(name), self._backend)
+        )
         return encoder, choice, reason
 
-    def open(self, name: str, digest: str) -> tuple[Encoder, Choice]:
-        """The encoder that an installation records. Raises EncoderUnavailable, also where its weights have changed."""
+    def open(self, name: str, digest: str, backend: str | None = None) -> tuple[Encoder, Choice]:
+        """The encoder that an installation records, computed by `backend` where another one is wanted.
+
+        Raises EncoderUnavailable, also where its weights have changed.
+        """
         if not self._is_ready(digest) and self._digest(name) != digest:
             reason = (
                 "its weights are not those that this installation was made with. Put the former file back, or "
                 f"run `closedloop encoder use {name}` to retrain with the new ones."
             )
             raise EncoderUnavailable(name=name, reason=reason)
-        return self._open(name, digest)
-
-    def open_with(self, backend: str, name: str, digest: str) -> tuple[Encoder, Choice]:
-        """As `open`, by another backend."""
-        return Converted(self._folder.parent, backend).open(name, digest)
+        return self._open(name, digest, backend or self._backend)
 
     def folder(self, digest: str) -> Path:
         """Where an encoder lies that was opened."""
@@ -115,15 +116,15 @@ class Converted:
         get_logger().info("encoder converted", encoder=name, trials=said["trials"])
         return digest
 
-    def _open(self, name: str, digest: str) -> tuple[Encoder, Choice]:
+    def _open(self, name: str, digest: str, wanted: str) -> tuple[Encoder, Choice]:
         own = self._folder / digest
         spec = Spec.from_json(json.loads((own / SPEC).read_text(encoding="utf-8")))
         spec = replace(spec, name=name)  # the same weights may lie elsewhere today
         trials = {trial.backend: trial for trial in self._trials(digest)}
         usable = [trial.backend for trial in trials.values() if trial.problem is None]
         usable.sort(key=lambda name: -(trials[name].pictures_per_second or 0.0))
-        if self._backend != AUTO:
-            usable = [self._backend, *(name for name in usable if name != self._backend)]
+        if wanted != AUTO:
+            usable = [wanted, *usable]
         for backend in dict.fromkeys([*usable, REFERENCE]):
             try:
                 tower = _tower(spec.name, own, backend)
@@ -136,18 +137,10 @@ class Converted:
                 trials[backend] = replace(trials.get(backend, Trial(backend)), problem=why[:300])
                 continue
             trials[backend] = replace(trials.get(backend, Trial(backend)), cosine=cosine)
-            why = self._why(backend, trials)
+            why = _why(backend, wanted, trials)
             choice = Choice(backend, why, processor.name(), processor.cores(), tuple(trials.values()))
             return Encoder(**vars(spec), tower=tower, words=self._words(spec) if spec.knows_words else None), choice
         raise AssertionError("the reference is always tried")
-
-    def _why(self, backend: str, trials: dict[str, Trial]) -> str:
-        if self._backend == backend:
-            return "asked for by CLOSEDLOOP_BACKEND"
-        if self._backend != AUTO:
-            problem = trials[self._backend].problem
-            return f"CLOSEDLOOP_BACKEND asks for {self._backend}, which cannot be used: {problem}"
-        return "the fastest that was measured here"
 
     def _words(self, spec: Spec) -> Any:
         """A reader of texts that asks another process, and keeps what it said."""
@@ -176,12 +169,8 @@ class Converted:
         if not own.exists():
             return False
         try:
-            digests = json.loads((own / MANIFEST).read_text(encoding="utf-8"))
-            for name, expected in digests.items():
-                with (own / name).open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                        raise ValueError(f"{name} has changed")
-        except (OSError, ValueError, AttributeError) as error:
+            manifest.check(own)
+        except (OSError, ValueError) as error:
             get_logger().warning("converted encoder is damaged, and made anew", digest=digest, reason=str(error))
             damaged = own.with_name(f"{digest}.{uuid.uuid4().hex}.damaged")
             with contextlib.suppress(FileNotFoundError):  # another process was quicker
@@ -201,6 +190,14 @@ class Converted:
         machine = [processor.name(), processor.cores(), *map(_version, ("openvino", "torch"))]
         machine += sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*"))
         return self._folder / digest / f"trials-{hashlib.sha256(json.dumps(machine).encode()).hexdigest()[:16]}.json"
+
+
+def _why(backend: str, wanted: str, trials: dict[str, Trial]) -> str:
+    if backend == wanted:
+        return "asked for by CLOSEDLOOP_BACKEND"
+    if wanted != AUTO:
+        return f"CLOSEDLOOP_BACKEND asks for {wanted}, which cannot be used: {trials[wanted].problem}"
+    return "the fastest that was measured here"
 
 
 def look_agrees(tower: Tower, own: Path, spec: Spec) -> float:

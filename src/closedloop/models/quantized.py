@@ -1,7 +1,6 @@
 """A converted encoder's tower in 8-bit numbers, beside the others in the cache: made by NNCF, calibrated by some."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from closedloop.errors import EncoderUnavailable, MissingExtra
-from closedloop.models import conversions
+from closedloop.models import conversions, manifest
 from closedloop.models.backends import INT8
 
-NOTE, MANIFEST = "note.json", "MANIFEST.json"
+NOTE = "note.json"
 
 
 @contextlib.contextmanager
@@ -43,8 +42,7 @@ def made(name: str, own: Path, pixels: np.ndarray) -> Iterator[Path]:
 def keep(own: Path, partial: Path, note: dict[str, Any]) -> None:
     """Have a tower used from now on, with a note of how good it is; a former one goes."""
     (partial / NOTE).write_text(json.dumps(note), encoding="utf-8")
-    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(partial.iterdir())}
-    (partial / MANIFEST).write_text(json.dumps(digests), encoding="utf-8")
+    manifest.write(partial)
     former = own / f"{INT8}.{uuid.uuid4().hex}.former"
     with contextlib.suppress(FileNotFoundError):
         os.replace(own / INT8, former)
@@ -56,10 +54,8 @@ def kept(own: Path, name: str) -> Path:
     """The folder of the tower that was kept. Raises EncoderUnavailable where there is none, or it has changed."""
     folder = own / INT8
     try:
-        for file, expected in json.loads((folder / MANIFEST).read_text(encoding="utf-8")).items():
-            if hashlib.sha256((folder / file).read_bytes()).hexdigest() != expected:
-                raise ValueError(f"{file} has changed")
-    except (OSError, ValueError, AttributeError) as error:
+        manifest.check(folder)
+    except (OSError, ValueError) as error:
         reason = "it was never made here" if not folder.exists() else f"it is damaged ({error})"
         reason = f"in 8-bit numbers {reason}; `closedloop encoder quantize` makes it."
         raise EncoderUnavailable(name=name, reason=reason) from None

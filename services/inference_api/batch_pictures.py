@@ -1,38 +1,27 @@
-"""Many pictures in one request: a form or a tar comes in, a line of JSON goes out for each, in their order."""
+"""The pictures of a batch as they come: of a form (RFC 7578), or of a tar (POSIX.1-2017, pax)."""
 
 import asyncio
 import contextlib
-import json
 import queue
 import tarfile
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from closedloop.errors import BadRequest, ClosedloopError, UploadTooLarge
-from closedloop.logs import get_logger
-from inference_api.bodies import MAX_BODY, Bodies, Form, Hold
-from inference_api.callers import left
-from inference_api.faults import BUSY
+from inference_api.bodies import MAX_BODY, Form
 
 MOST = 10_000  # pictures of a batch
-AT_ONCE = 32  # of them that are decoded, wait or are looked at
-ROOM = 64 * 2**20  # bytes of these, unless one alone has more
 SILENCE = 30  # s in which nothing more of the body comes
-LINES = "application/x-ndjson"
-END = bytes(1024)  # two blocks of nothing mark the end of a tar (POSIX.1-2017, pax)
+END = bytes(1024)  # two blocks of nothing mark the end of a tar
 TAR = (b"application/x-tar", b"application/tar")
 
 Sent = tuple[str, bytes | ClosedloopError]  # a picture's name, and its bytes or why they are not taken
 Pictures = AsyncGenerator[Sent, None]
-Answer = Callable[[bytes], Awaitable[dict[str, Any]]]
 
 
 class NotABatch(ClosedloopError):
@@ -60,106 +49,6 @@ def pictures(request: Request) -> Pictures:
     if kind == b"multipart/form-data":
         return _at_most(_of_form(_arriving(request), _BatchForm(options.get(b"boundary", b""))))
     raise NotABatch
-
-
-class Lines(Response):
-    """What is said of each picture: its `index` (from 0), its `name`, and the answer, or the one shape of errors.
-
-    Where the body cannot be read to its end, a last line without an index says why. Lines that the caller does not read
-    yet are kept, so that one who sends everything before he reads anything is answered, too.
-    """
-
-    def __init__(self, request: Request, sent: Pictures, answer: Answer, bodies: Bodies) -> None:
-        super().__init__(media_type=LINES)
-        del self.headers["content-length"]
-        self._request, self._sent, self._answer, self._bodies = request, sent, answer, bodies
-        self._lines: deque[bytes] = deque()
-        self._change = asyncio.Event()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        answering = asyncio.create_task(self._answer_all())
-        answering.add_done_callback(lambda _: self._change.set())
-        try:
-            while self._lines or not answering.done():
-                if not self._lines:
-                    self._change.clear()
-                    await self._change.wait()
-                body = b"".join(self._lines)
-                self._lines.clear()
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            answering.cancel()
-
-    async def _answer_all(self) -> None:
-        coming: asyncio.Queue[asyncio.Task[dict[str, Any]] | None] = asyncio.Queue(AT_ONCE)
-        pending: set[asyncio.Task[dict[str, Any]]] = set()
-        writing = asyncio.create_task(self._write(coming))
-        with self._bodies.holding() as hold:
-            try:
-                last = await self._begin_all(coming, pending, hold)
-                await coming.put(None)
-                leaving = asyncio.create_task(left(self._request))
-                await asyncio.wait((writing, leaving), return_when=asyncio.FIRST_COMPLETED)
-                leaving.cancel()
-                if last and writing.done():
-                    self._put(last)
-            except Exception:
-                get_logger().exception("batch failed")
-                self._put(ClosedloopError().as_json())
-            finally:  # nothing of a batch goes on without it
-                for task in (writing, *pending):
-                    task.cancel()
-                await asyncio.gather(writing, *pending, return_exceptions=True)
-
-    async def _begin_all(
-        self,
-        coming: "asyncio.Queue[asyncio.Task[dict[str, Any]] | None]",
-        pending: set[asyncio.Task[dict[str, Any]]],
-        hold: Hold,
-    ) -> dict[str, Any] | None:
-        """Have each picture answered as it comes; returns why no more of them can come, None where these were all."""
-        count = 0
-        try:
-            async with contextlib.aclosing(self._sent) as sent:
-                async for name, data in sent:
-                    size = len(data) if isinstance(data, bytes) else 0
-                    while pending and hold.bytes + size > ROOM:
-                        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                    hold(size)
-                    task = asyncio.create_task(self._one(count, name, data))
-                    pending.add(task)
-                    task.add_done_callback(pending.discard)
-                    task.add_done_callback(lambda _, size=size: hold.let_go(size))
-                    await coming.put(task)
-                    count += 1
-        except ClosedloopError as error:
-            return error.as_json()
-        except HTTPException:  # others hold too much
-            return {"ok": False, "error": BUSY[1], "code": BUSY[0]}
-        return None
-
-    async def _write(self, coming: "asyncio.Queue[asyncio.Task[dict[str, Any]] | None]") -> None:
-        while task := await coming.get():
-            self._put(await task)
-
-    async def _one(self, index: int, name: str, data: bytes | ClosedloopError) -> dict[str, Any]:
-        of = {"index": index, "name": name}
-        try:
-            if isinstance(data, ClosedloopError):
-                raise data
-            return {**of, **await self._answer(data)}
-        except ClosedloopError as error:
-            return {**of, **error.as_json()}
-        except Exception:
-            get_logger().exception("picture of a batch failed", index=index)
-            return {**of, **ClosedloopError().as_json()}
-
-    def _put(self, said: dict[str, Any]) -> None:
-        self._lines.append(json.dumps(said).encode() + b"\n")
-        self._change.set()
 
 
 async def _arriving(request: Request) -> AsyncIterator[bytes]:
