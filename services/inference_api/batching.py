@@ -1,16 +1,20 @@
-"""What waits for the tower is gathered while it is busy, and looked at together; when it is idle, nothing waits."""
+"""What waits for the tower is gathered while it is busy, and looked at together; when it is idle, nothing waits.
 
+A tower on the processor and decoding take turns: at the same time each would only take the cores from the other.
+"""
+
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from closedloop.errors import TooLate
-from closedloop.models.backends import Tower
+from closedloop.models.backends import ON_PROCESSOR, Tower
 
 REMEMBERED = 0.9  # of what was known of the tower's pace, when it has looked once more
 
@@ -38,6 +42,9 @@ class Batcher:
     def __init__(self) -> None:
         self.passes: Callable[[int], None] = lambda count: None  # told how many pictures each pass looked at
         self.seconds = 0.0  # that a picture takes in the tower, of late
+        self.resting = threading.Event()  # cleared while a pass takes the processor: decoding begins afterwards
+        self.resting.set()
+        self._coming = 0  # pictures that are being decoded, or wait for it
         self._first: deque[_Waiting] = deque()
         self._later: deque[_Waiting] = deque()
         self._change = threading.Condition()
@@ -54,6 +61,18 @@ class Batcher:
             self._over = True
             self._change.notify()
         self._thread.join()
+
+    @contextlib.contextmanager
+    def coming(self) -> Iterator[None]:
+        """While a picture is made ready, until it is submitted: a pass may be worth waiting for it."""
+        with self._change:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._coming -= 1
+                self._change.notify()
 
     def submit(
         self, tower: Tower, way: str, pixels: np.ndarray, deadline: float, later: bool = False
@@ -75,6 +94,8 @@ class Batcher:
     def _run(self) -> None:
         while batch := self._next():
             started = time.perf_counter()
+            if batch[0].tower.name in ON_PROCESSOR:
+                self.resting.clear()
             try:
                 said = getattr(batch[0].tower, batch[0].way)(np.stack([one.pixels for one in batch]))
                 rows = list(zip(*said, strict=True)) if isinstance(said, tuple) else [(row,) for row in said]
@@ -82,6 +103,8 @@ class Batcher:
                 for one in batch:
                     one.seen.set_exception(error)
                 continue
+            finally:
+                self.resting.set()
             took = (time.perf_counter() - started) / len(batch)
             self.seconds = REMEMBERED * self.seconds + (1 - REMEMBERED) * took if self.seconds else took
             self.passes(len(batch))
@@ -92,6 +115,7 @@ class Batcher:
         """The pictures of the next pass; none when it is over."""
         with self._change:
             while True:
+                self._gather()
                 for queue in (self._first, self._later):
                     while queue:
                         if batch := self._taken(queue):
@@ -99,6 +123,17 @@ class Batcher:
                 if self._over:
                     return []
                 self._change.wait()
+
+    def _gather(self) -> None:
+        """Let what is being decoded join what waits, on a processor that does both in turn: for each one more as long
+        as a picture takes in the tower, so that no wait costs more than being alone could.
+        """
+        while waiting := self.waiting():
+            tower = (self._first or self._later)[0].tower
+            if tower.name not in ON_PROCESSOR or waiting >= tower.shapes[-1] or not self._coming or self._over:
+                return
+            if not self._change.wait(self.seconds):
+                return
 
     def _taken(self, queue: deque[_Waiting]) -> list[_Waiting]:
         """The first that is still wanted, and others for the same tower, as many as it takes at once."""

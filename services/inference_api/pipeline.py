@@ -74,8 +74,10 @@ class Pipeline:
             self._seen.move_to_end(key)
             self.hits()
             return known
-        pixels = await self._decoded(lambda: encoder.prepare(decode(data, encoder.size)), asked)
-        vector, texture = await self._through(encoder, LOOK, pixels, asked)
+        with self.batcher.coming():
+            pixels = await self._decoded(lambda: encoder.prepare(decode(data, encoder.size)), asked)
+            seen = self._submit(encoder, LOOK, pixels, asked)
+        vector, texture = await seen
         self._remember(key, (vector, texture))
         return vector, texture
 
@@ -87,8 +89,10 @@ class Pipeline:
             salient = saliency.saliency(image, encoder.grid_side)
             return encoder.prepare_grid(image), salient, image.width / image.height
 
-        pixels, salient, aspect = await self._decoded(prepare, asked)
-        (cells,) = await self._through(encoder, GRID, pixels, asked)
+        with self.batcher.coming():
+            pixels, salient, aspect = await self._decoded(prepare, asked)
+            seen = self._submit(encoder, GRID, pixels, asked)
+        (cells,) = await seen
         return Laid(cells, salient, aspect)
 
     async def check(self, encoder: Encoder, data: bytes, asked: Asked = UNHURRIED) -> None:
@@ -97,13 +101,16 @@ class Pipeline:
 
     async def _decoded(self, work: Callable[[], T], asked: Asked) -> T:
         def in_time() -> T:
+            self.batcher.resting.wait()
             asked.check()
             return work()
 
         return await asyncio.wrap_future(self._decoders.submit(in_time))
 
-    async def _through(self, encoder: Encoder, way: str, pixels: np.ndarray, asked: Asked) -> tuple[np.ndarray, ...]:
-        return await asyncio.wrap_future(self.batcher.submit(encoder.tower, way, pixels, asked.deadline, asked.later))
+    def _submit(
+        self, encoder: Encoder, way: str, pixels: np.ndarray, asked: Asked
+    ) -> "asyncio.Future[tuple[np.ndarray, ...]]":
+        return asyncio.wrap_future(self.batcher.submit(encoder.tower, way, pixels, asked.deadline, asked.later))
 
     def _remember(self, key: tuple[str, bytes], seen: tuple[np.ndarray, np.ndarray]) -> None:
         if key not in self._seen:

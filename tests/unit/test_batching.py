@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from inference_api.batching import GRID, LOOK, Batcher
 
 from closedloop.errors import TooLate
+from closedloop.models.backends import REFERENCE
 
 NEVER = float("inf")
 
@@ -119,6 +120,64 @@ def test_one_bad_pass_is_told_to_its_askers_and_the_next_goes_on(batcher: Batche
     with pytest.raises(RuntimeError, match="fell"):
         ask(batcher, tower, 99).result(20)
     assert int(ask(batcher, tower, 1).result(20)[0][0]) == 1
+
+
+def on_processor(shapes: tuple[int, ...] = (1, 4)) -> Tower:
+    """An open tower that takes the cores that decode."""
+    tower = Tower(shapes)
+    tower.name = REFERENCE
+    tower.open.set()
+    return tower
+
+
+def test_on_a_processor_a_pass_waits_for_what_is_being_decoded_but_not_for_more_than_it_takes(batcher: Batcher) -> None:
+    tower = on_processor()
+    batcher.seconds = 20.0
+    with batcher.coming():
+        asked = [ask(batcher, tower, value) for value in (1, 2, 3)]
+        time.sleep(0.1)
+        assert tower.passes == []
+        asked.append(ask(batcher, tower, 4))
+        for one in asked:
+            one.result(5)
+        batcher.seconds = 20.0
+        last = ask(batcher, tower, 5)
+        time.sleep(0.1)
+        assert not last.done()
+    last.result(5)  # nothing comes any more
+    assert tower.passes == [[1, 2, 3, 4], [5]]
+
+
+def test_it_waits_as_long_as_a_picture_takes_and_no_longer(batcher: Batcher) -> None:
+    tower = on_processor()
+    batcher.seconds = 0.01
+    with batcher.coming():
+        ask(batcher, tower, 1).result(5)
+
+
+def test_a_tower_that_has_a_device_of_its_own_waits_for_no_decoding(batcher: Batcher) -> None:
+    tower = Tower()
+    tower.open.set()
+    batcher.seconds = 20.0
+    with batcher.coming():
+        ask(batcher, tower, 1).result(5)
+
+
+@pytest.mark.parametrize(("name", "rests"), [(REFERENCE, False), (Tower.name, True)])
+def test_decoding_begins_after_a_pass_that_takes_its_cores(batcher: Batcher, name: str, rests: bool) -> None:
+    tower = Tower()
+    tower.name = name
+    first = occupied(batcher, tower)
+    assert batcher.resting.is_set() == rests
+    tower.open.set()
+    first.result(20)
+    assert batcher.resting.wait(5)
+
+
+def test_decoding_begins_after_a_pass_that_fell(batcher: Batcher) -> None:
+    with pytest.raises(RuntimeError, match="fell"):
+        ask(batcher, on_processor(), 99).result(20)
+    assert batcher.resting.wait(5)
 
 
 def test_towers_are_not_mixed_while_one_follows_another(batcher: Batcher) -> None:

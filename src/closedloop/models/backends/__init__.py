@@ -8,6 +8,7 @@ AUTO = "auto"
 TORCH, CPU, CUDA, MPS = "torch", "cpu", "cuda", "mps"
 REFERENCE = f"{TORCH}-{CPU}"  # what every other backend is compared with
 FP32, BF16, INT8 = "openvino-fp32", "openvino-bf16", "openvino-int8"
+ON_PROCESSOR = (FP32, BF16, INT8, REFERENCE)  # they take the cores that decode pictures
 NAMES = (AUTO, FP32, BF16, INT8, REFERENCE, f"{TORCH}-{CUDA}", f"{TORCH}-{MPS}")
 
 
