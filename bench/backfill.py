@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.serving import servers
+from bench.serving import RESULTS, cache, servers
 from closedloop import backfill, processor
 from closedloop.backfill import Picture
 from closedloop.image import decode
@@ -29,11 +29,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512, help="of the pictures, in px")
     parser.add_argument("--encoder", choices=("vit", "embedded"), default="vit")
     asked = parser.parse_args()
-    results = Path("bench/results")
-    cache = (results / "cache").resolve()
-    cache.mkdir(parents=True, exist_ok=True)
-    name = f"openclip:ViT-B-32@{servers.weights(cache)}" if asked.encoder == "vit" else "embedded"
-    encoder, choice, _ = Converted(cache).choose(name)
+    name = f"openclip:ViT-B-32@{servers.weights(cache())}" if asked.encoder == "vit" else "embedded"
+    encoder, choice, _ = Converted(cache()).choose(name)
     photos = servers.pictures(asked.side, 16)
     rounds = []
     with tempfile.TemporaryDirectory() as folder, servers.store(Path(folder) / "home") as stores:
@@ -68,7 +65,7 @@ def main() -> None:
             )
     said = {"at": dt.date.today().isoformat(), "processor": processor.name(), "backend": choice.backend, **vars(asked)}
     said["rounds_"] = rounds
-    (results / f"backfill-{asked.encoder}.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+    (RESULTS / f"backfill-{asked.encoder}.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
     for key in ("rate", "of_tower", "of_limit"):
         print(f"{key}: median {statistics.median(one[key] for one in rounds):.2f} of {len(rounds)} rounds")
 

@@ -18,13 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.serving import servers
+from bench.serving import RESULTS, cache, servers
 from bench.serving.load import Answers, arrivals, closed_loop
 from bench.serving.servers import Running
 from closedloop import processor
 from closedloop.models import backends
 
-RESULTS = Path("bench/results")
 CLIENTS = (1, 8, 32)
 LOADS = (0.5, 0.9, 1.5, 4.0)
 HINTS = {backends.BF16: "bf16", backends.FP32: "f32", backends.INT8: "bf16"}  # LitServe's, by our backend
@@ -40,7 +39,6 @@ def main() -> None:
     parser.add_argument("--backend", choices=HINTS, default=backends.BF16)
     parser.add_argument("--without-peers", action="store_true")
     asked = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
     said = asyncio.run(_measure(asked))
     file = RESULTS / f"serving-{asked.encoder}-{asked.backend}-{asked.megapixels:g}mp.json"
     file.write_text(json.dumps(said, indent=1), encoding="utf-8")
@@ -51,9 +49,8 @@ async def _measure(asked: argparse.Namespace) -> dict[str, Any]:
     side = round((asked.megapixels * 1e6) ** 0.5)
     pictures = servers.pictures(side, 8)
     print(f"{len(pictures)} pictures of {side} px, {statistics.median(map(len, pictures)) / 1e3:.0f} kB", flush=True)
-    cache = (RESULTS / "cache").resolve()
-    cache.mkdir(exist_ok=True)
-    weights = servers.weights(cache)
+    kept = cache()
+    weights = servers.weights(kept)
     encoder = f"openclip:ViT-B-32@{weights}" if asked.encoder == "vit" else "embedded"
     said: dict[str, Any] = {"machine": _machine(), "asked": vars(asked), "rounds": []}
     with contextlib.ExitStack() as all_, tempfile.TemporaryDirectory() as folder:
@@ -63,19 +60,19 @@ async def _measure(asked: argparse.Namespace) -> dict[str, Any]:
         for number, data in enumerate(pictures):
             (photos / f"{number}.jpg").write_bytes(data)
         if asked.backend == backends.INT8:
-            servers.quantize(cache, encoder, pictures)
-        ours = all_.enter_context(servers.closedloop("Closedloop", encoder, asked.backend, cache, homes / "ours"))
+            servers.quantize(kept, encoder, pictures)
+        ours = all_.enter_context(servers.closedloop("Closedloop", encoder, asked.backend, kept, homes / "ours"))
         running = [ours]
         digest = _digest(ours)
         if not asked.without_peers and asked.encoder == "vit":
             running.append(all_.enter_context(servers.usual(weights, page=True)))
-            model = cache / "encoders" / digest / (backends.INT8 if asked.backend == backends.INT8 else "") / "look.xml"
+            model = kept / "encoders" / digest / (backends.INT8 if asked.backend == backends.INT8 else "") / "look.xml"
             running.append(all_.enter_context(servers.litserve(model, HINTS[asked.backend])))
         for one in running:
             print(f"{one.name}: ready after {one.ready_after:.1f} s", flush=True)
             await closed_loop(one.server, pictures, 8, 3.0)
         for number in range(asked.rounds):
-            said["rounds"].append(await _round(number, asked, running, pictures, (cache, digest, photos)))
+            said["rounds"].append(await _round(number, asked, running, pictures, (kept, digest, photos)))
     said["summary"] = _summary(said["rounds"])
     print(_table(said["summary"]))
     return said
@@ -86,8 +83,8 @@ async def _round(
 ) -> dict[str, float]:
     """One figure by name."""
     found: dict[str, float] = {}
-    cache, digest, photos = limit
-    command = [sys.executable, "-m", "bench.serving.limit", str(cache), digest, asked.backend, str(photos)]
+    kept, digest, photos = limit
+    command = [sys.executable, "-m", "bench.serving.limit", str(kept), digest, asked.backend, str(photos)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     found |= {f"limit {name}": value for name, value in json.loads(ended.stdout.splitlines()[-1]).items()}
     for clients in CLIENTS:

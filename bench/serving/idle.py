@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.serving import servers
+from bench.serving import cache, servers
 from bench.serving.load import closed_loop
 from closedloop.models import backends
 
@@ -30,12 +30,10 @@ def main() -> None:
 async def _measure(asked: argparse.Namespace) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    cache = Path("bench/results/cache").resolve()
-    cache.mkdir(parents=True, exist_ok=True)
     pictures = servers.pictures(512, 8)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
-        with servers.closedloop("Closedloop", "embedded", backends.AUTO, cache, home) as ours:
+        with servers.closedloop("Closedloop", "embedded", backends.AUTO, cache(), home) as ours:
             await closed_loop(ours.server, pictures, 8, 3.0)
             found: dict[str, list[float]] = {}
             for _ in range(asked.rounds):

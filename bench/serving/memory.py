@@ -9,7 +9,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from bench.serving import servers
+from bench.serving import RESULTS, cache, servers
 from bench.serving.load import closed_loop
 from closedloop.models import backends
 
@@ -24,14 +24,11 @@ def main() -> None:
 
 
 async def _measure(requests: int) -> None:
-    results = Path("bench/results")
-    cache = (results / "cache").resolve()
-    cache.mkdir(parents=True, exist_ok=True)
     pictures = servers.pictures(256, 8)
     said: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
-        with servers.closedloop("Closedloop", "embedded", backends.AUTO, cache, home) as ours:
+        with servers.closedloop("Closedloop", "embedded", backends.AUTO, cache(), home) as ours:
             done, marks = 0, [mark for mark in MARKS if mark <= requests]
             while marks:
                 answers = await closed_loop(ours.server, pictures, 32, 2.0)
@@ -41,7 +38,7 @@ async def _measure(requests: int) -> None:
                     print(f"after {done:,} requests: {ours.memory() / 1e6:.0f} MB", flush=True)
     ratio = said[max(said)] / said[min(said)]
     print(f"{ratio:.3f} times as much after {max(said):,} as after {min(said):,}")
-    (results / "memory.json").write_text(json.dumps({"mb": said, "ratio": ratio}, indent=1), encoding="utf-8")
+    (RESULTS / "memory.json").write_text(json.dumps({"mb": said, "ratio": ratio}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

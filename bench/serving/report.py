@@ -12,10 +12,11 @@ from typing import Any
 
 import matplotlib
 
+from bench.serving import RESULTS
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-RESULTS = Path("bench/results")
 PLOT = Path("docs/serving.png")
 OURS, USUAL, LIT = (
     "Closedloop, 32 clients: answers/s",

@@ -43,6 +43,8 @@ class Running:
     server: Server
     processes: list["subprocess.Popen[bytes]"]
     ready_after: float  # s
+    env: dict[str, str]  # of its processes
+    stores: Stores | None = None  # behind it, where it is ours
 
     def memory(self) -> float:
         """Resident bytes of its processes and theirs."""
@@ -134,7 +136,23 @@ def closedloop(name: str, encoder: str, backend: str, cache: Path, home: Path) -
         }
         ours = Server(port, "/v1/predict?project=bench", form=False)
         with _started(name, ours, [[sys.executable, "-m", "inference_api"]], port, "/readyz", env) as running:
+            running.stores = stores
             yield running
+
+
+@contextlib.contextmanager
+def pages(asked: Running) -> Iterator[Running]:
+    """Our pages, which ask that inference service of ours."""
+    (port,) = free_ports(1)
+    env = {
+        **asked.env,
+        "CLOSEDLOOP_WEB_PORT": str(port),
+        "CLOSEDLOOP_SESSION_KEY": KEYS["AWS_SECRET_ACCESS_KEY"],
+        "CLOSEDLOOP_UPLOADS_PER_MINUTE": "0",
+    }
+    server = Server(port, "/p/bench/predict", form=True)
+    with _started("pages", server, [[sys.executable, "-m", "flask_app"]], port, "/healthz", env) as running:
+        yield running
 
 
 @contextlib.contextmanager
@@ -181,7 +199,7 @@ def _started(
             _wait_for(
                 lambda: httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, trust_env=False).status_code == 200
             )
-            yield Running(name, server, processes, time.perf_counter() - started)
+            yield Running(name, server, processes, time.perf_counter() - started, env)
         finally:
             for process in processes:
                 with contextlib.suppress(ProcessLookupError):

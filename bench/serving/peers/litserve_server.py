@@ -25,7 +25,8 @@ class Tower(litserve.LitAPI):
             how = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
             self.requests[count] = core.compile_model(tower, "CPU", how).create_infer_request()
         random = np.random.default_rng(0)
-        self.classes = random.standard_normal((10, 512)).astype(np.float32)
+        dimension = self.requests[1].model_outputs[0].partial_shape[-1].get_length()
+        self.classes = random.standard_normal((10, dimension)).astype(np.float32)
 
     def decode_request(self, request: litserve.server.Request) -> np.ndarray:
         """As `closedloop.image.decode` and `Preparation` do."""
