@@ -155,7 +155,11 @@ def test_a_damaged_cache_is_made_anew(tiny: str, tmp_path: Path, harm: str) -> N
 def test_words_are_read_by_another_process_once(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     encoder, cache = converted_once(tiny, tmp_path)
     pets = parse_manifest("{id: pets, title: Pets, kind: classification, classes: [cat, dog]}")
+    times: list[str] = []
+    asked = conversions.asked
+    monkeypatch.setattr(conversions, "asked", lambda what, name: times.append(name) or asked(what, name))
     first = zero_shot.head(encoder, pets).tensors["weight"]
+    assert times == [tiny]  # for all classes: each time is the start of a process that loads the encoder
     np.testing.assert_allclose(first, zero_shot.head(encoders.load(tiny), pets).tensors["weight"], rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(conversions, "asked", lambda *_: pytest.fail("it was asked again"))
     again, _ = cache.open(tiny, encoder.digest)

@@ -15,12 +15,12 @@ def head(encoder: Encoder, project: Project) -> Classifier:
 
     The manifest's `prompts` replace the templates for the classes that they name.
     """
-    rows = []
-    for name in project.classes:
-        prompts = project.prompts.get(name) or [template.format(name.lower()) for template in TEMPLATES]
-        mean = encoder.embed_words(list(prompts)).mean(axis=0)
-        rows.append(mean / np.linalg.norm(mean))
-    weight = (encoder.word_scale * np.stack(rows)).astype(np.float32)
+    prompts = [project.prompts.get(name) or [of.format(name.lower()) for of in TEMPLATES] for name in project.classes]
+    # All at once: where words are read by another process, each asking costs its start.
+    vectors = iter(encoder.embed_words([prompt for of in prompts for prompt in of]))
+    rows = np.stack([np.mean([next(vectors) for _ in of], axis=0) for of in prompts])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    weight = (encoder.word_scale * rows).astype(np.float32)
     return Classifier("linear", {"weight": weight, "bias": np.zeros(len(rows), np.float32)})
 
 
