@@ -1,8 +1,8 @@
 """How fast are answers, beside peers and the machine's limit? `python -m bench.serving` (half an hour on two cores).
 
-Every server runs all the time; each round asks each of them in turn, so that noise hits all alike. Figures are medians
-of the rounds with their smallest and largest. All in ratios of one run: on another machine other figures come, and much
-the same ratios.
+Each round asks every server in turn, so that noise hits all alike; while one is asked, the others are stopped. Figures
+are medians of the rounds with their smallest and largest. All in ratios of one run: on another machine other figures
+come, and much the same ratios.
 """
 
 import argparse
@@ -64,13 +64,15 @@ async def _measure(asked: argparse.Namespace) -> dict[str, Any]:
         ours = all_.enter_context(servers.closedloop("Closedloop", encoder, asked.backend, kept, homes / "ours"))
         running = [ours]
         digest = _digest(ours)
-        if not asked.without_peers and asked.encoder == "vit":
-            running.append(all_.enter_context(servers.usual(weights, page=True)))
+        if not asked.without_peers:
+            running.append(all_.enter_context(servers.usual(asked.encoder)))
             model = kept / "encoders" / digest / (backends.INT8 if asked.backend == backends.INT8 else "") / "look.xml"
-            running.append(all_.enter_context(servers.litserve(model, HINTS[asked.backend])))
+            way = {"vit": "crop", "embedded": "squash"}[asked.encoder]
+            running.append(all_.enter_context(servers.litserve(model, HINTS[asked.backend], way)))
         for one in running:
             print(f"{one.name}: ready after {one.ready_after:.1f} s", flush=True)
-            await closed_loop(one.server, pictures, 8, 3.0)
+            with servers.alone(one, running):
+                await closed_loop(one.server, pictures, 8, 3.0)
         for number in range(asked.rounds):
             said["rounds"].append(await _round(number, asked, running, pictures, (kept, digest, photos)))
     said["summary"] = _summary(said["rounds"])
@@ -85,16 +87,18 @@ async def _round(
     found: dict[str, float] = {}
     kept, digest, photos = limit
     command = [sys.executable, "-m", "bench.serving.limit", str(kept), digest, asked.backend, str(photos)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    with servers.alone(None, running):
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     found |= {f"limit {name}": value for name, value in json.loads(ended.stdout.splitlines()[-1]).items()}
     for clients in CLIENTS:
         for one in running:
-            _note(
-                found, f"{one.name}, {clients} clients", await closed_loop(one.server, pictures, clients, asked.seconds)
-            )
+            with servers.alone(one, running):
+                said = await closed_loop(one.server, pictures, clients, asked.seconds)
+            _note(found, f"{one.name}, {clients} clients", said)
     capacity = found["Closedloop, 32 clients: answers/s"]
     for load in LOADS:
-        said = await arrivals(running[0].server, pictures, load * capacity, 2 * asked.seconds, seed=number)
+        with servers.alone(running[0], running):
+            said = await arrivals(running[0].server, pictures, load * capacity, 2 * asked.seconds, seed=number)
         _note(found, f"Closedloop, {load:.0%} load", said)
     found |= {f"{one.name}: memory, MB": one.memory() / 1e6 for one in running}
     rates = {one.name: found[f"{one.name}, {CLIENTS[-1]} clients: answers/s"] for one in running}

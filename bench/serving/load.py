@@ -64,7 +64,12 @@ class Connection:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self.open = True
+        self._closed = False
+
+    @property
+    def open(self) -> bool:
+        """Whether something may be asked: a server hangs up on who has not asked for a while."""
+        return not self._closed and not self._reader.at_eof()
 
     async def ask(self, request: bytes) -> int:
         """Send a request; the status of the answer, 0 where there is none."""
@@ -89,7 +94,7 @@ class Connection:
 
     def close(self) -> None:
         """Hang up."""
-        self.open = False
+        self._closed = True
         self._writer.close()
 
 
@@ -123,6 +128,8 @@ async def arrivals(server: Server, pictures: list[bytes], rate: float, seconds: 
     asked: list[asyncio.Task[None]] = []
 
     async def one(picture: bytes) -> None:
+        while idle and not idle[-1].open:
+            idle.pop().close()
         connection = idle.pop() if idle else await server.connect()
         await _measured(connection, server.request(picture), said)
         if connection.open:

@@ -53,6 +53,24 @@ class Running:
         own = [psutil.Process(process.pid) for process in self.processes]
         return float(sum(one.memory_info().rss for of in own for one in (of, *of.children(recursive=True))))
 
+    def signal(self, which: signal.Signals) -> None:
+        """Tell all of its processes."""
+        for process in self.processes:
+            os.killpg(process.pid, which)
+
+
+@contextlib.contextmanager
+def alone(one: Running | None, every: list[Running]) -> Iterator[None]:
+    """A block in which the others (None: all of them) do nothing, not even look whether there is something to do."""
+    others = [other for other in every if other is not one]
+    for other in others:
+        other.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for other in others:
+            other.signal(signal.SIGCONT)
+
 
 def pictures(side: int, count: int) -> list[bytes]:
     """Made-up photographs as JPEG, `side` px wide and high."""
@@ -135,7 +153,7 @@ def closedloop(name: str, encoder: str, backend: str, cache: Path, home: Path) -
             "CLOSEDLOOP_LOG_LEVEL": "WARNING",
         }
         ours = Server(port, "/v1/predict?project=bench", form=False)
-        with _started(name, ours, [[sys.executable, "-m", "inference_api"]], port, "/readyz", env) as running:
+        with _started(name, ours, [sys.executable, "-m", "inference_api"], "/readyz", env) as running:
             running.stores = stores
             yield running
 
@@ -151,65 +169,55 @@ def pages(asked: Running) -> Iterator[Running]:
         "CLOSEDLOOP_UPLOADS_PER_MINUTE": "0",
     }
     server = Server(port, "/p/bench/predict", form=True)
-    with _started("pages", server, [[sys.executable, "-m", "flask_app"]], port, "/healthz", env) as running:
+    with _started("pages", server, [sys.executable, "-m", "flask_app"], "/healthz", env) as running:
         yield running
 
 
 @contextlib.contextmanager
-def usual(file: Path, page: bool) -> Iterator[Running]:
-    """Flask calls FastAPI, which calls torch; or FastAPI alone."""
+def usual(encoder: str) -> Iterator[Running]:
+    """Flask calls FastAPI, which calls torch: one forward for each request."""
     python = _environment("usual")
-    api, front = free_ports(2)
-    commands = [[python, str(PEERS / "usual_api.py"), str(file), str(api)]]
-    if page:
-        commands.append([python, str(PEERS / "usual_page.py"), f"http://127.0.0.1:{api}", str(front)])
-    port = front if page else api
-    name = "usual service" if page else "its FastAPI alone"
-    with contextlib.ExitStack() as both:
-        first = both.enter_context(
-            _started(name, Server(port, "/predict", form=True), commands[:1], api, "/healthz", dict(os.environ))
-        )
-        if page:
-            second = both.enter_context(_started(name, first.server, commands[1:], front, "/healthz", dict(os.environ)))
-            first.processes += second.processes
-        yield first
+    (api, page), name, env = free_ports(2), "usual service", dict(os.environ)
+    behind, front = Server(api, "/predict", form=True), Server(page, "/predict", form=True)
+    api_command = [python, str(PEERS / "usual_api.py"), encoder, str(api)]
+    page_command = [python, str(PEERS / "usual_page.py"), f"http://127.0.0.1:{api}", str(page)]
+    with (
+        _started(name, behind, api_command, "/healthz", env) as first,
+        _started(name, front, page_command, "/healthz", env) as second,
+    ):
+        second.processes += first.processes
+        second.ready_after += first.ready_after
+        yield second
 
 
 @contextlib.contextmanager
-def litserve(model: Path, precision: str) -> Iterator[Running]:
+def litserve(model: Path, precision: str, way: str) -> Iterator[Running]:
     """LitServe with our tower and our decoding."""
     (port,) = free_ports(1)
-    command = [_environment("litserve"), str(PEERS / "litserve_server.py"), str(model), precision, str(port)]
-    with _started("LitServe", Server(port, "/predict", form=True), [command], port, "/health", dict(os.environ)) as one:
+    command = [_environment("litserve"), str(PEERS / "litserve_server.py"), str(model), precision, way, str(port)]
+    with _started("LitServe", Server(port, "/predict", form=True), command, "/health", dict(os.environ)) as one:
         yield one
 
 
 @contextlib.contextmanager
-def _started(
-    name: str, server: Server, commands: list[list[str]], port: int, path: str, env: dict[str, str]
-) -> Iterator[Running]:
+def _started(name: str, server: Server, command: list[str], ready: str, env: dict[str, str]) -> Iterator[Running]:
     started = time.perf_counter()
     log = Path(env.get("BENCH_LOGS", "/tmp")) / f"bench-{name.replace(' ', '-')}.log"  # noqa: S108
     with log.open("wb") as output:
-        processes = [
-            subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
-            for command in commands
-        ]
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
         try:
-            _wait_for(
-                lambda: httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, trust_env=False).status_code == 200
-            )
-            yield Running(name, server, processes, time.perf_counter() - started, env)
+            address = f"http://127.0.0.1:{server.port}{ready}"
+            _wait_for(lambda: httpx.get(address, timeout=5, trust_env=False).status_code == 200)
+            yield Running(name, server, [process], time.perf_counter() - started, env)
         finally:
-            for process in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
-            for process in processes:
-                try:
-                    process.wait(15)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _wait_for(well: Callable[[], bool]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import openvino
 from PIL import Image
 
-model, precision, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+model, precision, way, port = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 SIZE, SHAPES = 224, (1, 8)
 
 
@@ -33,6 +33,8 @@ class Tower(litserve.LitAPI):
         image = Image.open(io.BytesIO(request["file"].file.read()))
         image.draft("RGB", (2 * SIZE, 2 * SIZE))
         image = image.convert("RGB")
+        if way == "squash":
+            return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
         short = min(image.size)
         width, height = (int(SIZE * side / short) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BICUBIC)
