@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from closedloop.image import decode
+from closedloop.models.backends import most
 from closedloop.models.converted import Converted
 from closedloop.processor import cores
 
@@ -45,7 +46,8 @@ def main() -> None:
 
         decoded = rate(decode_all)
     pixels = np.stack([prepared(data) for data in files])
-    batch = pixels[np.arange(encoder.tower.shapes[-1]) % len(pixels)]
+    # The best of both: several pictures for each core, or all cores at them together, one after the other.
+    batch = pixels[np.arange(most(encoder.tower)) % len(pixels)]
 
     def look(some: np.ndarray) -> Callable[[], int]:
         return lambda: len(encoder.tower.look(some)[0])

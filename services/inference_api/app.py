@@ -106,7 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         registry=registry,
     )
     remembered = Counter("closedloop_remembered_total", "Pictures that were seen before.", registry=registry)
-    pipeline.batcher.passes, pipeline.hits = sizes.observe, remembered.inc
+    pipeline.workers.passes, pipeline.hits = sizes.observe, remembered.inc
     bodies = Bodies()
     app.state.pipeline, app.state.serving, app.state.bodies = pipeline, serving, bodies
     under_way = 0  # pictures
@@ -115,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     def refuse_if_full(asked: Asked, more: int = 1) -> None:
         # What would come too late is not begun, either.
-        expected = time.monotonic() + (under_way + more) * pipeline.batcher.seconds
+        expected = time.monotonic() + (under_way + more) * pipeline.workers.seconds
         if under_way + more > MAX_WAITING or expected > asked.deadline:
             raise HTTPException(503, headers={"Retry-After": "1"})
 

@@ -16,6 +16,7 @@ import numpy as np
 from closedloop.errors import ClosedloopError, StoreAway
 from closedloop.features import Progress
 from closedloop.image import decode
+from closedloop.models.backends import most
 from closedloop.models.encoder import Encoder
 from closedloop.processor import cores
 from closedloop.storage import Stores, vectors
@@ -24,7 +25,7 @@ from closedloop.storage.vectors import Vector
 
 PART = 256  # pictures in a transaction
 READERS = 16  # that wait for the store at once
-AHEAD = 4  # times the tower's largest shape: pictures that are read or decoded before they are looked at
+AHEAD = 4  # times what keeps the tower busy: pictures that are read or decoded before they are looked at
 MISSING = "its file is not in the store"
 
 
@@ -82,7 +83,7 @@ def run(
 def looked_at(objects: Objects, encoder: Encoder, pictures: Iterable[Picture]) -> Iterator[Seen]:
     """What an encoder sees of pictures, in their order, at the tower's own rate. Raises StoreAway."""
     prepared = read_ahead(objects, encoder, pictures)
-    while batch := list(islice(prepared, encoder.tower.shapes[-1])):
+    while batch := list(islice(prepared, most(encoder.tower))):
         yield from _seen(encoder, batch)
 
 
@@ -101,7 +102,7 @@ def read_ahead(
 
         try:
             while True:
-                for picture in islice(rows, AHEAD * encoder.tower.shapes[-1] - len(ahead)):
+                for picture in islice(rows, AHEAD * most(encoder.tower) - len(ahead)):
                     ahead.append((picture, readers.submit(read, picture)))
                 if not ahead:
                     return

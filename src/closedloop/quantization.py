@@ -16,7 +16,7 @@ from closedloop.backfill import Picture
 from closedloop.errors import NotQuantized
 from closedloop.features import Progress, Stages
 from closedloop.models import quantized
-from closedloop.models.backends import AUTO, FP32, Tower
+from closedloop.models.backends import AUTO, FP32, Tower, most
 from closedloop.models.converted import Converted
 from closedloop.models.encoder import Encoder
 from closedloop.models.heads import Classifier
@@ -140,8 +140,8 @@ def _compared(
 
 
 def _rate(tower: Tower, pixels: np.ndarray) -> float:
-    """Pictures a second, at the tower's largest shape."""
-    batch = pixels[: tower.shapes[-1]]
+    """Pictures a second, of a tower that is busy."""
+    batch = pixels[: most(tower)]
     tower.look(batch)
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from closedloop.errors import EncoderUnavailable
 from closedloop.models import backends, conversions, manifest, zero_shot
 from closedloop.models import encoder as encoders
-from closedloop.models.backends import agreement
+from closedloop.models.backends import FP32, agreement, openvino_tower
 from closedloop.models.backends.openvino_tower import OpenVinoTower, available
 from closedloop.models.converted import Converted
 from closedloop.project import parse_manifest
@@ -100,8 +101,8 @@ def test_a_backend_that_sees_something_else_is_not_used(
     best = Converted(cache).open("embedded", digest)[1].backend
     right = OpenVinoTower.look
 
-    def look(self: OpenVinoTower, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        vectors, textures = right(self, pixels)
+    def look(self: OpenVinoTower, pixels: np.ndarray, lane: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        vectors, textures = right(self, pixels, lane)
         return (np.roll(vectors, 1, axis=1) if self.name == best else vectors), textures
 
     monkeypatch.setattr(OpenVinoTower, "look", look)
@@ -114,6 +115,23 @@ def test_a_backend_that_sees_something_else_is_not_used(
     assert forced.backend != best
     assert best in forced.reason
     assert "cosine" in forced.reason
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_lanes_see_what_all_cores_see_also_beside_each_other(
+    cache: Path, digest: str, lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_tower, "cores", lambda: lanes)
+    tower = Converted(cache, FP32).open("embedded", digest)[0].tower
+    assert (tower.name, tower.lanes) == (FP32, lanes)
+    seen = agreement.pictures(224)
+    alone = np.concatenate([tower.look(one[None])[0] for one in seen])
+    np.testing.assert_allclose(tower.look(seen)[0], alone, atol=1e-4)
+    ways = [(seen[start : start + count], start) for count in (1, 3, 4, 5) for start in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda way: tower.look(way[0], lane=True)[0], ways * 3))
+    for (pixels, start), vectors in zip(ways * 3, found, strict=True):
+        np.testing.assert_allclose(vectors, alone[start : start + len(pixels)], atol=1e-4)
 
 
 def test_what_is_no_number_never_agrees() -> None:

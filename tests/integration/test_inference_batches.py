@@ -176,10 +176,10 @@ def test_single_pictures_go_before_those_of_a_batch(service: Service) -> None:  
     service.tower.open.clear()
     with ThreadPoolExecutor(2) as people:
         batch = people.submit(ask, service, form(*[jpeg(seed) for seed in range(30)]))
-        wait_for(lambda: service.pipeline.batcher.waiting() >= 20, 20, "the batch to wait")
+        wait_for(lambda: service.pipeline.workers.waiting() >= 20, 20, "the batch to wait")
         single = people.submit(service.ask, jpeg(99))
         wait_for(lambda: service.waiting() == 1, 20, "the single one")
-        wait_for(lambda: service.pipeline.batcher.waiting() == 30, 20, "both")
+        wait_for(lambda: service.pipeline.workers.waiting() == 30, 20, "both")
         service.tower.open.set()
         assert single.result(20).status_code == 200
         assert len(lines(batch.result(20))) == 30

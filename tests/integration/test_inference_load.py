@@ -34,7 +34,7 @@ PETS = parse_manifest("{id: pets, title: Pets, kind: classification, classes: [c
 class Tower:
     """Looks only while it is open; counts what it looked at."""
 
-    name, shapes = "hand", (1, 8)
+    name, lanes, shapes = "hand", 1, (1, 8)
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -42,14 +42,14 @@ class Tower:
         self.begun = 0
         self.looked: list[int] = []
 
-    def look(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def look(self, pixels: np.ndarray, lane: bool = False) -> tuple[np.ndarray, np.ndarray]:
         self.begun += 1
         assert self.open.wait(30)
         self.looked.append(len(pixels))
         bright = pixels.reshape(len(pixels), -1).mean(axis=1, keepdims=True).astype(np.float32)
         return np.concatenate([bright, np.ones((len(pixels), 3), np.float32)], axis=1), bright
 
-    def grid(self, pixels: np.ndarray) -> np.ndarray:
+    def grid(self, pixels: np.ndarray, lane: bool = False) -> np.ndarray:
         return np.zeros((len(pixels), 2, 2, 3), np.float32)
 
 
@@ -222,7 +222,7 @@ def test_a_deadline_that_passes_meanwhile_is_told_and_costs_no_pass(service: Ser
 
 
 def test_what_would_come_too_late_is_not_begun(service: Service, asking: Asking) -> None:
-    service.pipeline.batcher.seconds = 1.0  # as it would have learnt of a slow tower
+    service.pipeline.workers.looking = 1.0  # as it would have learnt of a slow tower
     service.tower.open.clear()
     for seed in range(5):
         asking.send(jpeg(seed))

@@ -24,7 +24,7 @@ import torch
 from closedloop.errors import EncoderUnavailable
 from closedloop.models import encoder as encoders
 from closedloop.models import manifest
-from closedloop.models.backends import CPU, REFERENCE, Tower, agreement
+from closedloop.models.backends import CPU, REFERENCE, Tower, agreement, most
 from closedloop.models.backends.torch_tower import TorchTower, gpus
 from closedloop.models.converted import SEEN, SPEC, Trial, grid_agrees, look_agrees
 from closedloop.models.nets import Net
@@ -169,7 +169,7 @@ def _tried(name: str, make: Callable[[], Tower], own: Path, spec: Spec) -> Trial
         tower = make()
         cosine = look_agrees(tower, own, spec)
         seen = agreement.pictures(spec.prepare.size)
-        pixels = seen[np.arange(tower.shapes[-1]) % len(seen)]
+        pixels = seen[np.arange(most(tower)) % len(seen)]
         seconds: list[float] = []
         while len(seconds) < PASSES or sum(seconds) < SECONDS:
             started = time.perf_counter()

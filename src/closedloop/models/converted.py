@@ -207,14 +207,17 @@ def look_agrees(tower: Tower, own: Path, spec: Spec) -> float:
     Afterwards the tower is ready for each of its shapes.
     """
     pixels = agreement.pictures(spec.prepare.size)
-    for count in tower.shapes:
-        tower.look(pixels[np.arange(count) % len(pixels)])
-    seen = tower.look(pixels)
-    lengths = np.linalg.norm(seen[0], axis=1)
-    if not np.allclose(lengths, 1, atol=LENGTH):
-        raise Disagrees(f"its vectors are not of length 1, but {lengths.min():.3f} to {lengths.max():.3f}")
     least = agreement.LEAST_INT8 if tower.name == INT8 else spec.least_cosine
-    return _agrees(seen, own, ("vectors", "textures"), least)
+    cosines = []
+    for count, lane in {(1, False)} | {(count, tower.lanes > 1) for count in tower.shapes}:
+        many = pixels[np.arange(max(count, len(pixels))) % len(pixels)]
+        parts = [tower.look(many[start : start + count], lane) for start in range(0, len(many), count)]
+        seen = [np.concatenate(of)[: len(pixels)] for of in zip(*parts, strict=True)]
+        lengths = np.linalg.norm(seen[0], axis=1)
+        if not np.allclose(lengths, 1, atol=LENGTH):
+            raise Disagrees(f"its vectors are not of length 1, but {lengths.min():.3f} to {lengths.max():.3f}")
+        cosines.append(_agrees(seen, own, ("vectors", "textures"), least))
+    return min(cosines)
 
 
 def grid_agrees(tower: Tower, own: Path, spec: Spec) -> float:

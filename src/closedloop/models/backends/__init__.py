@@ -8,7 +8,7 @@ AUTO = "auto"
 TORCH, CPU, CUDA, MPS = "torch", "cpu", "cuda", "mps"
 REFERENCE = f"{TORCH}-{CPU}"  # what every other backend is compared with
 FP32, BF16, INT8 = "openvino-fp32", "openvino-bf16", "openvino-int8"
-ON_PROCESSOR = (FP32, BF16, INT8, REFERENCE)  # they take the cores that decode pictures
+ON_PROCESSOR = (FP32, BF16, INT8, REFERENCE)  # they take the cores that decode pictures, too
 NAMES = (AUTO, FP32, BF16, INT8, REFERENCE, f"{TORCH}-{CUDA}", f"{TORCH}-{MPS}")
 
 
@@ -21,14 +21,27 @@ class Tower(Protocol):
         ...
 
     @property
+    def lanes(self) -> int:
+        """How many passes it can do beside each other, each by its share of the cores. A GPU does one."""
+        ...
+
+    @property
     def shapes(self) -> tuple[int, ...]:
-        """How many pictures it takes at once: 1 and more, ascending. Others are made up of these."""
+        """How many pictures a pass takes at once: 1 and more, ascending. Others are made up of these."""
         ...
 
-    def look(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (n, size, size, 3) -> float32 vectors (n, dimension), rows of length 1, and textures."""
+    def look(self, pixels: np.ndarray, lane: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (n, size, size, 3) -> float32 vectors (n, dimension), rows of length 1, and textures.
+
+        With all that the tower has, or in a lane.
+        """
         ...
 
-    def grid(self, pixels: np.ndarray) -> np.ndarray:
+    def grid(self, pixels: np.ndarray, lane: bool = False) -> np.ndarray:
         """uint8 (n, size, size, 3) -> float32 (n, grid_side, grid_side, grid_channels)."""
         ...
+
+
+def most(tower: Tower) -> int:
+    """How many pictures keep a tower fully busy."""
+    return tower.lanes * tower.shapes[-1]

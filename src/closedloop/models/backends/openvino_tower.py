@@ -1,6 +1,9 @@
 """Towers that OpenVINO computes on a processor, from files that were converted once. Without torch."""
 
 import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,53 +17,82 @@ _PRECISIONS = {FP32: "f32", BF16: "bf16"}
 
 
 class OpenVinoTower:
-    """A converted tower in one precision, on all cores; compiled for a shape when that is first asked for."""
+    """A converted tower in one precision; compiled for each use when that is first asked for.
+
+    A pass in a lane is computed by one core. Two cores that look at a picture each are faster than both at one picture,
+    and nearly as fast as both at several; who is alone is answered sooner by all cores together.
+    """
 
     # Compiled for fixed shapes it is a quarter faster than for any; each takes the weights once more. One picture alone
     # is nearly as fast as several, so that numbers between are seen one by one rather than filled up.
-    shapes = (1, 8)
+    shapes = (1, 4)
 
     def __init__(self, folder: Path, name: str, look: Path | None = None) -> None:
         """`folder` has what `conversion.convert` wrote, `name` is a backend of OpenVINO's; `look` has the tower for
         `look`, where that is another one.
         """
         self.name = name
+        self.lanes = cores()
         self._folders = {LOOK: look or folder, GRID: folder}
         self._core = openvino.Core()
-        self._ready: dict[tuple[str, int], openvino.InferRequest] = {}
-        self._busy = threading.Lock()  # a request does one thing at a time, and uses every core for it
+        self._read: dict[str, openvino.Model] = {}
+        self._compiled: dict[tuple[str, int, bool], openvino.CompiledModel] = {}
+        self._compiling = threading.Lock()
+        self._idle: defaultdict[tuple[str, int, bool], list[openvino.InferRequest]] = defaultdict(list)
+        self._together = threading.Lock()  # two passes of all cores at once would be slower than one after the other
+        self._beside = ThreadPoolExecutor(self.lanes, thread_name_prefix="lane")
 
-    def look(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def look(self, pixels: np.ndarray, lane: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """See `Tower`."""
-        vectors, textures = self._seen(LOOK, pixels)
+        vectors, textures = self._seen(LOOK, pixels, lane)
         return vectors, textures
 
-    def grid(self, pixels: np.ndarray) -> np.ndarray:
+    def grid(self, pixels: np.ndarray, lane: bool = False) -> np.ndarray:
         """See `Tower`."""
-        return self._seen(GRID, pixels)[0]
+        return self._seen(GRID, pixels, lane)[0]
 
-    def _seen(self, way: str, pixels: np.ndarray) -> list[np.ndarray]:
-        parts, start = [], 0
+    def _seen(self, way: str, pixels: np.ndarray, lane: bool) -> list[np.ndarray]:
+        if len(pixels) < self.lanes and not lane:
+            with self._together:
+                found = [self._computed(way, pixels[number : number + 1], False) for number in range(len(pixels))]
+        elif lane:
+            found = [self._computed(way, part, True) for part in self._parts(pixels)]
+        else:
+            found = list(self._beside.map(lambda part: self._computed(way, part, True), self._parts(pixels)))
+        return [np.concatenate(of) for of in zip(*found, strict=True)]
+
+    def _parts(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
+        """As many at once as a shape has."""
+        start = 0
         while start < len(pixels):
             count = max(shape for shape in self.shapes if shape <= len(pixels) - start)
-            with self._busy:
-                found = self._request(way, count).infer({0: pixels[start : start + count]})
-            parts.append([found[number] for number in range(len(found))])
+            yield pixels[start : start + count]
             start += count
-        return [np.concatenate(of) for of in zip(*parts, strict=True)]
 
-    def _request(self, way: str, count: int) -> openvino.InferRequest:
-        if (way, count) not in self._ready:
-            model = self._core.read_model(self._folders[way] / way)
+    def _computed(self, way: str, pixels: np.ndarray, lane: bool) -> list[np.ndarray]:
+        key = way, len(pixels), lane
+        with self._compiling:
+            request = self._idle[key].pop() if self._idle[key] else self._model(*key).create_infer_request()
+        found = request.infer({0: pixels})
+        said = [found[number].copy() for number in range(len(found))]
+        self._idle[key].append(request)
+        return said
+
+    def _model(self, way: str, count: int, lane: bool) -> openvino.CompiledModel:
+        if (way, count, lane) not in self._compiled:
+            if way not in self._read:  # once: each reading maps the whole file into memory
+                self._read[way] = self._core.read_model(self._folders[way] / way)
+            model = self._read[way]
             sides = [side.get_length() for side in list(model.input(0).partial_shape)[1:]]
             model.reshape({0: [count, *sides]})
             how = {
-                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": self.lanes if lane else 1,
                 "INFERENCE_PRECISION_HINT": self._precision(),
-                "INFERENCE_NUM_THREADS": cores(),
+                "INFERENCE_NUM_THREADS": self.lanes,
+                "ENABLE_CPU_PINNING": False,  # who decodes is not pinned either, and would share one core with a lane
             }
-            self._ready[way, count] = self._core.compile_model(model, "CPU", how).create_infer_request()
-        return self._ready[way, count]
+            self._compiled[way, count, lane] = self._core.compile_model(model, "CPU", how)
+        return self._compiled[way, count, lane]
 
     def _precision(self) -> str:
         """Of an 8-bit tower: of what is not in 8 bits."""

@@ -10,6 +10,8 @@ from closedloop.models.nets import Net
 class TorchTower:
     """A net on one device; on GPUs in bfloat16 where that is asked for, channels innermost."""
 
+    lanes = 1
+
     def __init__(self, net: Net, device: str, fast: bool = False) -> None:
         self.name = f"{TORCH}-{device}"
         self.net = net
@@ -21,13 +23,13 @@ class TorchTower:
             net.to(torch.bfloat16)
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def look(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def look(self, pixels: np.ndarray, lane: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """See `Tower`."""
         with torch.inference_mode():
             vectors, textures = self.net.look(self._there(pixels))
             return vectors.cpu().numpy(), textures.cpu().numpy()
 
-    def grid(self, pixels: np.ndarray) -> np.ndarray:
+    def grid(self, pixels: np.ndarray, lane: bool = False) -> np.ndarray:
         """See `Tower`."""
         with torch.inference_mode():
             return self.net.grid(self._there(pixels)).cpu().numpy()
