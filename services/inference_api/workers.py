@@ -84,7 +84,8 @@ class Workers:
         )  # s for which a picture keeps the machine, of late: before a tower, in it
         self._count = count
         self._first, self._later = _Queue(), _Queue()
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
+        self._for_worker, self._for_gpu = threading.Condition(self._lock), threading.Condition(self._lock)
         self._busy = 0  # workers that do something
         self._together = False  # all cores are at one pass
         self._over = False
@@ -103,9 +104,9 @@ class Workers:
 
     def stop(self) -> None:
         """See to what waits, then end."""
-        with self._change:
+        with self._lock:
             self._over = True
-            self._change.notify_all()
+            self._wake_all()
         for thread in self._threads:
             thread.join()
 
@@ -123,9 +124,9 @@ class Workers:
         cancelled in time, it costs nothing.
         """
         one = _Picture(tower, way, prepare, deadline, later)
-        with self._change:
+        with self._lock:
             self._queue(one).fresh.append(one)
-            self._change.notify_all()
+            self._for_worker.notify()
         return one.seen
 
     def waiting(self) -> int:
@@ -142,21 +143,27 @@ class Workers:
             else:
                 self._prepare(work)
                 self.preparing = _learnt(self.preparing, (time.perf_counter() - started) / self._count)
-            with self._change:
-                if find == self._work:
+            if find == self._work:
+                with self._lock:
                     self._busy -= 1
                     self._together = False
-                self._change.notify_all()
+                    if self.waiting() > 1:  # the next one is done by who has just finished
+                        self._for_worker.notify_all()
 
     def _next(self, find: Callable[[], "_Picture | _Pass | None"]) -> "_Picture | _Pass | None":
         """What to do next; None when it is over."""
-        with self._change:
+        change = self._for_worker if find == self._work else self._for_gpu
+        with self._lock:
             while (work := find()) is None:
                 if self._over and not self.waiting() and not self._busy:
-                    self._change.notify_all()
+                    self._wake_all()
                     return None
-                self._change.wait()
+                change.wait()
             return work
+
+    def _wake_all(self) -> None:
+        self._for_worker.notify_all()
+        self._for_gpu.notify_all()
 
     def _work(self) -> "_Picture | _Pass | None":
         """What a worker does next: a full pass, or make another picture ready, or else a pass of those that are."""
@@ -198,9 +205,12 @@ class Workers:
                 one.seen.set_result(())
             return
         one.pixels = pixels
-        with self._change:
-            queue = self._queue(one)
-            (queue.ready if one.tower.name in ON_PROCESSOR else queue.for_gpu).append(one)
+        with self._lock:
+            if one.tower.name in ON_PROCESSOR:
+                self._queue(one).ready.append(one)
+            else:
+                self._queue(one).for_gpu.append(one)
+                self._for_gpu.notify()
 
     def _look(self, work: _Pass) -> None:
         tower, way = work.pictures[0].tower, work.pictures[0].way

@@ -89,7 +89,7 @@ class OpenVinoTower:
                 "NUM_STREAMS": self.lanes if lane else 1,
                 "INFERENCE_PRECISION_HINT": self._precision(),
                 "INFERENCE_NUM_THREADS": self.lanes,
-                "ENABLE_CPU_PINNING": False,  # who decodes is not pinned either, and would share one core with a lane
+                "ENABLE_CPU_PINNING": not lane,  # a lane that is would wait for who decodes on its core
             }
             self._compiled[way, count, lane] = self._core.compile_model(model, "CPU", how)
         return self._compiled[way, count, lane]
