@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.serving import RESULTS, cache, servers
-from bench.serving.load import Answers, arrivals, closed_loop
+from bench.serving.load import Answers, arrivals, closed_loop, ideal
 from bench.serving.servers import Running
 from closedloop import processor
 from closedloop.models import backends
@@ -100,6 +100,9 @@ async def _round(
         with servers.alone(running[0], running):
             said = await arrivals(running[0].server, pictures, load * capacity, 2 * asked.seconds, seed=number)
         _note(found, f"Closedloop, {load:.0%} load", said)
+        if load < 1:
+            perfect = ideal(1 / found["limit both"], load * capacity, 2 * asked.seconds, seed=number)
+            found[f"limit, {load:.0%} load: p99, ms"] = 1e3 * perfect.quantile(0.99)
     found |= {f"{one.name}: memory, MB": one.memory() / 1e6 for one in running}
     rates = {one.name: found[f"{one.name}, {CLIENTS[-1]} clients: answers/s"] for one in running}
     rates["limit"] = found["limit both"]

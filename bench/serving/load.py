@@ -123,7 +123,6 @@ async def arrivals(server: Server, pictures: list[bytes], rate: float, seconds: 
     """Requests that come by chance (Poisson), `rate` a second, whether others were answered or not."""
     said = Answers()
     idle: list[Connection] = []
-    random = np.random.default_rng(seed)
     started = time.perf_counter()
     asked: list[asyncio.Task[None]] = []
 
@@ -135,11 +134,7 @@ async def arrivals(server: Server, pictures: list[bytes], rate: float, seconds: 
         if connection.open:
             idle.append(connection)
 
-    moment = 0.0
-    for number in itertools.count():
-        moment += random.exponential(1 / rate)
-        if moment > seconds:
-            break
+    for number, moment in enumerate(moments(rate, seconds, seed)):
         await asyncio.sleep(max(0.0, started + moment - time.perf_counter()))
         asked.append(asyncio.create_task(one(pictures[number % len(pictures)])))
     await asyncio.gather(*asked)
@@ -147,6 +142,22 @@ async def arrivals(server: Server, pictures: list[bytes], rate: float, seconds: 
     said.lasted = max(seconds, time.perf_counter() - started)
     for connection in idle:
         connection.close()
+    return said
+
+
+def moments(rate: float, seconds: float, seed: int) -> list[float]:
+    """When requests come by chance, in seconds from the first moment on."""
+    random = np.random.default_rng(seed)
+    found = np.cumsum(random.exponential(1 / rate, int(2 * rate * seconds) + 100))
+    return [float(moment) for moment in found[found <= seconds]]
+
+
+def ideal(each: float, rate: float, seconds: float, seed: int) -> Answers:
+    """What would become of the same arrivals where each takes `each` seconds, one after the other, and nothing else."""
+    said, free = Answers(lasted=seconds), 0.0
+    for moment in moments(rate, seconds, seed):
+        free = max(free, moment) + each
+        said.seconds.append(free - moment)
     return said
 
 

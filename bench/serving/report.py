@@ -38,6 +38,10 @@ RATIOS: dict[str, tuple[str, Callable[[Round], float]]] = {
         "<= 4",
         lambda one: one["Closedloop, 90% load: p99, ms"] / one["Closedloop, 1 clients: p50, ms"],
     ),
+    "p99 at 90 % load over that of the limit": (
+        "",
+        lambda one: one["Closedloop, 90% load: p99, ms"] / one["limit, 90% load: p99, ms"],
+    ),
     "goodput at 400 % load over capacity": (">= 0.9", lambda one: one["Closedloop, 400% load: answers/s"] / one[OURS]),
 }
 
