@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 LS_ENV := .venv-label-studio
 BIN := .venv/bin
 
-.PHONY: help install run demo test test-stack check check-imports check-types check-unit format doctor env-example bench shots clean \
+.PHONY: help install run demo test test-stack check check-imports check-types check-unit format doctor env-example bench bench-speed shots clean \
   secrets urls backup restore upgrade
 
 help: ## List the targets.
@@ -72,12 +72,28 @@ upgrade: ## Build the images of this checkout, migrate, and start them.
 env-example: install ## Write .env.example anew from the settings.
 	$(BIN)/python -c "from closedloop.settings import env_example; print(env_example(), end='')" >.env.example
 
-bench: install ## Measure the gate's errors, the heads at full size, the pages at 100,000 pictures. FOLDER=path (one sub-folder per class): accuracy; DATA=path: quality on real answers.
+bench: install ## Measure every figure of README and docs, an hour and a half. FOLDER=path (one sub-folder per class): accuracy, and whether backends agree; DATA=path: quality on real answers.
 	@$(BIN)/python -m bench.gate --into docs/gate.md
 	@$(BIN)/python -m bench.heads
 	@$(BIN)/python -m bench.pages
-	@if [ -n "$(FOLDER)" ]; then $(BIN)/python -m bench.accuracy "$(FOLDER)"; fi
+	@$(MAKE) --no-print-directory bench-speed
+	@if [ -n "$(FOLDER)" ]; then $(BIN)/python -m bench.accuracy "$(FOLDER)"; $(BIN)/python -m bench.agreement "$(FOLDER)"; fi
 	@if [ -n "$(DATA)" ]; then $(BIN)/python -m bench.quality "$(DATA)"; fi
+
+bench-speed: install ## Measure how fast pictures are answered, beside peers and the machine's limit, for docs/speed.md; an hour.
+	@$(BIN)/python -m bench.serving
+	@$(BIN)/python -m bench.serving --backend openvino-int8
+	@$(BIN)/python -m bench.serving --encoder embedded
+	@$(BIN)/python -m bench.serving --megapixels 12 --rounds 3
+	@$(BIN)/python -m bench.serving.start
+	@$(BIN)/python -m bench.serving.front
+	@$(BIN)/python -m bench.serving.reload
+	@$(BIN)/python -m bench.serving.idle
+	@$(BIN)/python -m bench.serving.memory
+	@$(BIN)/python -m bench.backfill --rounds 3
+	@$(BIN)/python -m bench.similar
+	@$(BIN)/python -m bench.serving.profile
+	@$(BIN)/python -m bench.serving.report --into docs/speed.md
 
 shots: install ## Make the pictures of README and docs again, from a demo of its own (Chromium wanted).
 	@exec $(BIN)/python -m demo.shots

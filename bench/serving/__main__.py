@@ -26,6 +26,7 @@ from closedloop.models import backends
 
 CLIENTS = (1, 8, 32)
 LOADS = (0.5, 0.9, 1.5, 4.0)
+GPUS = (f"{backends.TORCH}-{backends.CUDA}", f"{backends.TORCH}-{backends.MPS}")  # no peer serves these
 HINTS = {backends.BF16: "bf16", backends.FP32: "f32", backends.INT8: "bf16"}  # LitServe's, by our backend
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of each load in each round")
     parser.add_argument("--megapixels", type=float, default=1.0)
     parser.add_argument("--encoder", choices=("vit", "embedded"), default="vit")
-    parser.add_argument("--backend", choices=HINTS, default=backends.BF16)
+    parser.add_argument("--backend", choices=(*HINTS, *GPUS), default=backends.BF16)
     parser.add_argument("--without-peers", action="store_true")
     asked = parser.parse_args()
     said = asyncio.run(_measure(asked))
@@ -64,7 +65,7 @@ async def _measure(asked: argparse.Namespace) -> dict[str, Any]:
         ours = all_.enter_context(servers.closedloop("Closedloop", encoder, asked.backend, kept, homes / "ours"))
         running = [ours]
         digest = _digest(ours)
-        if not asked.without_peers:
+        if not asked.without_peers and asked.backend in HINTS:
             running.append(all_.enter_context(servers.usual(asked.encoder)))
             model = kept / "encoders" / digest / (backends.INT8 if asked.backend == backends.INT8 else "") / "look.xml"
             way = {"vit": "crop", "embedded": "squash"}[asked.encoder]

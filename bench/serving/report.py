@@ -1,4 +1,4 @@
-"""What was measured, as a table and a plot: `python -m bench.serving.report --into docs/inference.md`, afterwards.
+"""What was measured, as tables and a plot: `python -m bench.serving.report --into docs/speed.md`, afterwards.
 
 Every ratio is taken within a round, and its median and extremes over the rounds are told.
 """
@@ -52,7 +52,7 @@ def main() -> None:
     arguments.add_argument("--into", type=Path)
     chosen = arguments.parse_args()
     measured = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("serving-*.json"))]
-    text = "\n\n".join(table(one) for one in measured)
+    text = "\n\n".join([*(table(one) for one in measured), others()])
     _plot(measured)
     if not chosen.into:
         print(text)
@@ -88,12 +88,43 @@ def table(one: dict[str, Any]) -> str:
         )
     for name, key, unit in (
         ("answers/s, 32 clients", OURS, ""),
+        ("answers/s of the usual service", USUAL, ""),
+        ("answers/s of LitServe", LIT, ""),
+        ("answers/s at the limit", "limit both", ""),
         ("p50 of one client", "Closedloop, 1 clients: p50, ms", " ms"),
         ("p99 of what is accepted at 400 % load", "Closedloop, 400% load: p99, ms", " ms"),
     ):
-        values = [round_[key] for round_ in rounds]
+        values = [round_[key] for round_ in rounds if key in round_]
+        if not values:
+            continue
         lines.append(f"| {name} | | {statistics.median(values):.1f}{unit} | {min(values):.1f} to {max(values):.1f} |")
     return "\n".join(lines)
+
+
+def others() -> str:
+    """Markdown, of the other benches whose results are there."""
+    rows = {
+        "start to ready, the first time, s": ("start-vit", "", lambda said: said["first start"]),
+        "start to ready, the second time, s": ("start-vit", "<= 5 + reading", lambda said: said["second start"]),
+        "of it, reading the weights and checking their digests, s": ("start-vit", "", lambda s: s["reading the cache"]),
+        "`closedloop embed`, over the tower's rate": ("backfill-vit", ">= 0.95", _of("of_tower")),
+        "`closedloop embed`, over decode + tower": ("backfill-vit", "", _of("of_limit")),
+        "memory after 100,000 requests over after 1,000": ("memory", "<= 1.05", lambda said: [said["ratio"]]),
+        "p99 while a release changes every second, over p99 alone": ("reload", "<= 1.2", lambda said: said["ratio"]),
+        "what the pages add to inference's p50, ms": ("front", "<= 15", lambda said: said["pages add"]),
+    }
+    lines = ["| figure | to reach | median | least and most | rounds |", "| --- | --- | --- | --- | --- |"]
+    for name, (file, wanted, values_of) in rows.items():
+        if not (RESULTS / f"{file}.json").exists():
+            continue
+        values = values_of(json.loads((RESULTS / f"{file}.json").read_text()))
+        middle, ends = f"{statistics.median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}"
+        lines.append(f"| {name} | {wanted} | {middle} | {ends} | {len(values)} |")
+    return "\n".join(lines)
+
+
+def _of(key: str) -> Callable[[dict[str, Any]], list[float]]:
+    return lambda said: [one[key] for one in said["rounds_"]]
 
 
 def _plot(measured: list[dict[str, Any]]) -> None:
