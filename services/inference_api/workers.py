@@ -166,18 +166,19 @@ class Workers:
         self._for_gpu.notify_all()
 
     def _work(self) -> "_Picture | _Pass | None":
-        """What a worker does next: a full pass, or make another picture ready, or else a pass of those that are."""
+        """What a worker does next: a pass where enough is ready for it, or else it makes another picture ready."""
         if self._together:
             return None
         for queue in (self._first, self._later):
-            while queue.ready or queue.fresh:
+            while waiting := len(queue.ready) + len(queue.fresh):
                 work: _Picture | _Pass | None = None
                 tower = queue.ready[0].tower if queue.ready else None
-                if tower and (len(queue.ready) >= tower.shapes[-1] or not queue.fresh):
-                    together = tower.lanes == 1 or (not self._busy and len(queue.ready) < tower.lanes)
+                # Where few wait, each core looks at one after the other, so that none has several and another nothing.
+                if tower and (len(queue.ready) >= _fitting(tower, -(-waiting // tower.lanes)) or not queue.fresh):
+                    together = tower.lanes == 1 or (not self._busy and waiting < tower.lanes)
                     if together and self._busy:
                         return None  # when the others have finished
-                    pictures = _taken(queue.ready)
+                    pictures = _taken(queue.ready, -(-waiting // tower.lanes))
                     work = _Pass(pictures, not together) if pictures else None
                     self._together = together and work is not None
                 elif (one := queue.fresh.popleft()).is_wanted():
@@ -190,7 +191,7 @@ class Workers:
     def _gpu_work(self) -> "_Pass | None":
         for queue in (self._first, self._later):
             while queue.for_gpu:
-                if pictures := _taken(queue.for_gpu):
+                if pictures := _taken(queue.for_gpu, len(queue.for_gpu)):
                     return _Pass(pictures, lane=False)
         return None
 
@@ -233,15 +234,20 @@ def _learnt(known: float, took: float) -> float:
     return REMEMBERED * known + (1 - REMEMBERED) * took if known else took
 
 
-def _taken(queue: deque[_Picture]) -> list[_Picture]:
-    """The first that is still wanted, and others for the same tower, as many as it takes at once."""
+def _fitting(tower: Tower, count: int) -> int:
+    """The largest of a tower's shapes that so many pictures fill."""
+    return max(shape for shape in tower.shapes if shape <= count)
+
+
+def _taken(queue: deque[_Picture], most: int) -> list[_Picture]:
+    """The first that is still wanted, and others for the same tower, as many as it takes at once, `most` at most."""
     alike: list[_Picture] = []
     others: list[_Picture] = []
-    while queue and (not alike or len(alike) < alike[0].tower.shapes[-1]):
+    while queue and (not alike or len(alike) < _fitting(alike[0].tower, most)):
         one = queue.popleft()
         if one.is_wanted():
             same = not alike or (one.tower is alike[0].tower and one.way == alike[0].way)
             (alike if same else others).append(one)
-    count = max(shape for shape in alike[0].tower.shapes if shape <= len(alike)) if alike else 0
+    count = _fitting(alike[0].tower, len(alike)) if alike else 0
     queue.extendleft(reversed(alike[count:] + others))
     return [one for one in alike[:count] if one.seen.set_running_or_notify_cancel()]
