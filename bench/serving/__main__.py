@@ -102,7 +102,8 @@ async def _round(
             said = await arrivals(running[0].server, pictures, load * capacity, 2 * asked.seconds, seed=number)
         _note(found, f"Closedloop, {load:.0%} load", said)
         if load < 1:
-            perfect = ideal(1 / found["limit both"], load * capacity, 2 * asked.seconds, seed=number)
+            least = found["limit decode_one_s"] + found["limit tower_one_s"]
+            perfect = ideal(1 / found["limit both"], least, load * capacity, 2 * asked.seconds, seed=number)
             found[f"limit, {load:.0%} load: p99, ms"] = 1e3 * perfect.quantile(0.99)
     found |= {f"{one.name}: memory, MB": one.memory() / 1e6 for one in running}
     rates = {one.name: found[f"{one.name}, {CLIENTS[-1]} clients: answers/s"] for one in running}

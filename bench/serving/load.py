@@ -152,12 +152,14 @@ def moments(rate: float, seconds: float, seed: int) -> list[float]:
     return [float(moment) for moment in found[found <= seconds]]
 
 
-def ideal(each: float, rate: float, seconds: float, seed: int) -> Answers:
-    """What would become of the same arrivals where each takes `each` seconds, one after the other, and nothing else."""
+def ideal(each: float, least: float, rate: float, seconds: float, seed: int) -> Answers:
+    """What would become of the same arrivals if nothing but the pictures took time: `each` seconds of the machine, one
+    after the other, and none answered sooner than `least`.
+    """
     said, free = Answers(lasted=seconds), 0.0
     for moment in moments(rate, seconds, seed):
         free = max(free, moment) + each
-        said.seconds.append(free - moment)
+        said.seconds.append(max(least, free - moment))
     return said
 
 

@@ -1,7 +1,8 @@
 """Where does the time go? `python -m bench.serving.profile` (a minute): docs/serving-profile.svg, a flame graph.
 
-py-spy looks at the service 250 times a second while 32 clients ask it, and counts who holds a core. What OpenVINO's own
-threads do is counted at `infer`, which waits for them. Open the picture in a browser: a click zooms, Ctrl-F searches.
+py-spy looks at the service 250 times a second while 32 clients ask it, and counts every thread that does not wait for
+work; `infer` waits for OpenVINO's own threads, which is counted. Open the picture in a browser: a click zooms, Ctrl-F
+searches.
 """
 
 import argparse

@@ -38,7 +38,7 @@ RATIOS: dict[str, tuple[str, Callable[[Round], float]]] = {
         "<= 4",
         lambda one: one["Closedloop, 90% load: p99, ms"] / one["Closedloop, 1 clients: p50, ms"],
     ),
-    "p99 at 90 % load over that of the limit": (
+    "p99 at 90 % load over that of one queue at the limit's rate, same arrivals": (
         "",
         lambda one: one["Closedloop, 90% load: p99, ms"] / one["limit, 90% load: p99, ms"],
     ),
@@ -82,7 +82,7 @@ def table(one: dict[str, Any]) -> str:
         try:
             values = [ratio(round_) for round_ in rounds]
         except KeyError:
-            continue  # peers serve one of the encoders alone
+            continue  # measured without peers
         lines.append(
             f"| {name} | {wanted} | {statistics.median(values):.2f} | {min(values):.2f} to {max(values):.2f} |"
         )

@@ -52,7 +52,7 @@ class Pipeline:
         self.workers.start()
 
     def stop(self) -> None:
-        """Finish what was begun."""
+        """See to what waits, then end."""
         self.workers.stop()
 
     async def look(self, encoder: Encoder, data: bytes, asked: Asked = UNHURRIED) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """One worker for each core makes pictures ready and looks at them; a GPU looks while they go on.
 
-A tower on the processor has as many lanes as there are cores: each takes pictures for itself, so that no core waits for
-another one. A picture that is alone is looked at by all cores together, which then do nothing else.
+Most towers on the processor have as many lanes as there are cores: each core takes pictures for itself, and none waits
+for another one. A picture that is alone is looked at by all cores together, which then do nothing else.
 """
 
 import threading
@@ -78,15 +78,15 @@ class Workers:
     def __init__(self, count: int) -> None:
         """`count`: how many, one for each core."""
         self.passes: Callable[[int], None] = lambda count: None  # told how many pictures each pass looked at
-        self.preparing, self.looking = (
-            0.0,
-            0.0,
-        )  # s for which a picture keeps the machine, of late: before a tower, in it
+        # s for which a picture keeps the machine, of late: before a tower, and in it; and whether both take the cores.
+        self.preparing, self.looking = 0.0, 0.0
+        self._in_turn = True
         self._count = count
         self._first, self._later = _Queue(), _Queue()
         self._lock = threading.Lock()
         self._for_worker, self._for_gpu = threading.Condition(self._lock), threading.Condition(self._lock)
         self._busy = 0  # workers that do something
+        self._looking = 0  # of them, those at a pass
         self._together = False  # all cores are at one pass
         self._over = False
         self._threads = [threading.Thread(target=self._run, args=(self._work,), daemon=True) for _ in range(count)]
@@ -95,7 +95,8 @@ class Workers:
     @property
     def seconds(self) -> float:
         """How long a picture keeps the machine, of late."""
-        return self.preparing + self.looking
+        both = self.preparing, self.looking
+        return sum(both) if self._in_turn else max(both)
 
     def start(self) -> None:
         """Begin."""
@@ -135,20 +136,24 @@ class Workers:
 
     def _run(self, find: Callable[[], "_Picture | _Pass | None"]) -> None:
         while (work := self._next(find)) is not None:
-            started = time.perf_counter()
-            if isinstance(work, _Pass):
-                self._look(work)
-                of = len(work.pictures) * (work.pictures[0].tower.lanes if work.lane else 1)
-                self.looking = _learnt(self.looking, (time.perf_counter() - started) / of)
-            else:
-                self._prepare(work)
-                self.preparing = _learnt(self.preparing, (time.perf_counter() - started) / self._count)
-            if find == self._work:
-                with self._lock:
-                    self._busy -= 1
-                    self._together = False
-                    if self.waiting() > 1:  # the next one is done by who has just finished
-                        self._for_worker.notify_all()
+            try:
+                if isinstance(work, _Pass):
+                    self._look(work)
+                else:
+                    self._prepare(work)
+            finally:
+                if find == self._work:
+                    self._done(work)
+                del work  # while this thread waits, nothing keeps a picture or a tower
+
+    def _done(self, work: "_Picture | _Pass") -> None:
+        with self._lock:
+            self._busy -= 1
+            self._looking -= isinstance(work, _Pass)
+            self._together = False
+            # The next one is done by who has just finished.
+            if sum(len(queue.fresh) + len(queue.ready) for queue in (self._first, self._later)) > 1:
+                self._for_worker.notify_all()
 
     def _next(self, find: Callable[[], "_Picture | _Pass | None"]) -> "_Picture | _Pass | None":
         """What to do next; None when it is over."""
@@ -173,18 +178,20 @@ class Workers:
             while waiting := len(queue.ready) + len(queue.fresh):
                 work: _Picture | _Pass | None = None
                 tower = queue.ready[0].tower if queue.ready else None
-                # Where few wait, each core looks at one after the other, so that none has several and another nothing.
-                if tower and (len(queue.ready) >= _fitting(tower, -(-waiting // tower.lanes)) or not queue.fresh):
+                # Where few wait, each core looks at one after the other: none has several and another one nothing.
+                share = -(-waiting // max(1, tower.lanes - self._looking)) if tower else 0
+                if tower and (len(queue.ready) >= _fitting(tower, share) or not queue.fresh):
                     together = tower.lanes == 1 or (not self._busy and waiting < tower.lanes)
                     if together and self._busy:
                         return None  # when the others have finished
-                    pictures = _taken(queue.ready, -(-waiting // tower.lanes))
+                    pictures = _taken(queue.ready, share)
                     work = _Pass(pictures, not together) if pictures else None
                     self._together = together and work is not None
                 elif (one := queue.fresh.popleft()).is_wanted():
                     work = one
                 if work:
                     self._busy += 1
+                    self._looking += isinstance(work, _Pass)
                     return work
         return None
 
@@ -196,15 +203,18 @@ class Workers:
         return None
 
     def _prepare(self, one: _Picture) -> None:
+        started = time.perf_counter()
         try:
             pixels = one.prepare()
         except Exception as error:  # whoever asked is told
             one.fail(error)
+            del one  # the error leads to this frame, which must not lead to the error
             return
         if one.way is None or pixels is None:
             if one.seen.set_running_or_notify_cancel():
                 one.seen.set_result(())
             return
+        self.preparing = _learnt(self.preparing, (time.perf_counter() - started) / self._count)
         one.pixels = pixels
         with self._lock:
             if one.tower.name in ON_PROCESSOR:
@@ -214,20 +224,30 @@ class Workers:
                 self._for_gpu.notify()
 
     def _look(self, work: _Pass) -> None:
-        tower, way = work.pictures[0].tower, work.pictures[0].way
+        tower, way, count = work.pictures[0].tower, work.pictures[0].way, len(work.pictures)
+        started = time.perf_counter()
         try:
             said = getattr(tower, str(way))(np.stack([one.pixels for one in work.pictures]), work.lane)
-            rows = list(zip(*said, strict=True)) if isinstance(said, tuple) else [(row,) for row in said]
+            rows = list(zip(*(said if isinstance(said, tuple) else (said,)), strict=True))
+            if len(rows) != count:
+                raise ValueError(f"the tower said {len(rows)} things of {count} pictures")
+            self.passes(count)
         except Exception as error:  # whoever asked is told
-            for one in work.pictures:
-                one.seen.set_exception(error)
+            _tell(work.pictures, error)
             return
-        self.passes(len(work.pictures))
+        self._in_turn = tower.name in ON_PROCESSOR
+        of = count * (tower.lanes if work.lane else 1)
+        self.looking = _learnt(self.looking, (time.perf_counter() - started) / of)
         for one, row in zip(work.pictures, rows, strict=True):
             one.seen.set_result(row)
 
     def _queue(self, one: _Picture) -> _Queue:
         return self._later if one.later else self._first
+
+
+def _tell(pictures: list[_Picture], error: Exception) -> None:
+    while pictures:  # none is left in the frame that the error leads to
+        pictures.pop().seen.set_exception(error)
 
 
 def _learnt(known: float, took: float) -> float:

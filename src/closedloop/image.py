@@ -45,6 +45,7 @@ _UPRIGHT = {
 # A small file may hold 40 megapixels, which take up to 320 MB while they are decoded: one of these at a time, beside
 # another one.
 LARGE = 10_000_000  # px
+SMALL = 4_000_000  # px; a model's look at it takes so little that every core may have one
 _DECODING, _LARGE = threading.BoundedSemaphore(2), threading.Lock()
 
 # What Pillow raises on damaged or hostile files, by format and version.
@@ -116,8 +117,15 @@ def decode(data: bytes, at_least: int) -> Image.Image:
     """
     if not data:
         raise EmptyUpload
+    image, draft = _open(data), 2 * at_least
+    at_once = not image.info.get("progressive")  # of the others all is read before they are made smaller
+    if at_once:
+        image.draft("RGB", (draft, draft))
+    if image.width * image.height <= SMALL:
+        return _to_rgb(_load(image, None if at_once else draft))
+    del image
     with _room_for(data):
-        return _rgb(data, draft=2 * at_least)
+        return _rgb(data, draft)
 
 
 def thumbnail(jpeg: bytes) -> bytes:

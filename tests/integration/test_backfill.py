@@ -16,6 +16,7 @@ from closedloop.backfill import Picture, Seen
 from closedloop.errors import ClusterAway, StoreAway
 from closedloop.installations import ChosenEncoder
 from closedloop.models import backends
+from closedloop.models.backends import most
 from closedloop.models.converted import Converted
 from closedloop.models.encoder import Encoder
 from closedloop.settings import Settings
@@ -184,7 +185,7 @@ def test_reading_goes_ahead_of_the_tower_and_not_too_far(desk: Desk) -> None:
         rows = [Picture(*row) for row in vectors.lacking(tx, "pets", desk.encoder.digest)]
     seen = backfill.looked_at(Counting(), desk.encoder, rows)  # type: ignore[arg-type]
     next(seen)
-    batch = desk.encoder.tower.shapes[-1]
+    batch = most(desk.encoder.tower)
     assert batch < len(read) <= (backfill.AHEAD + 1) * batch
     assert len(list(seen)) == 99
     assert len(read) == 100

@@ -230,6 +230,13 @@ def test_what_would_come_too_late_is_not_begun(service: Service, asking: Asking)
     assert service.ask(jpeg(9), X_Request_Deadline=str(time.time() + 3)).status_code == 503
 
 
+def test_after_a_pause_of_the_machine_who_is_alone_is_answered_all_the_same(service: Service) -> None:
+    service.pipeline.workers.looking = 60.0  # as a pass seemed to take that was frozen in its midst
+    for seed in range(20):
+        assert service.ask(jpeg(seed), X_Request_Deadline=str(time.time() + 3)).status_code == 200
+    assert service.pipeline.workers.looking < 10.0
+
+
 def test_a_slow_sender_holds_no_place(service: Service) -> None:
     with contextlib.ExitStack() as slow:
         for _ in range(2 * MAX_WAITING):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagehash
@@ -345,3 +346,21 @@ def test_large_pictures_are_decoded_one_after_the_other_and_in_no_more_than_350_
     Image.new(mode, (6300, 6300), (200, 10, 10, 128)[: len(mode)]).save(tmp_path / "large.png")
     said = subprocess.run([sys.executable, "-c", ALONE, tmp_path / "large.png"], capture_output=True, check=True)
     assert 100 < float(said.stdout) < 350
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_model_looks_at_a_large_jpeg_while_others_are_decoded_whole(progressive: bool) -> None:
+    buffer = io.BytesIO()
+    whole = Image.linear_gradient("L").resize((4000, 3000)).convert("RGB")
+    whole.save(buffer, "JPEG", quality=90, progressive=progressive)
+    with ThreadPoolExecutor(1) as pool:
+        with image._LARGE:
+            decoding = pool.submit(image.decode, buffer.getvalue(), 224)
+            if progressive:  # its coefficients take 36 MB at whatever size
+                with pytest.raises(TimeoutError):
+                    decoding.result(0.3)
+            else:
+                assert decoding.result(20).size == (1000, 750)
+        small = decoding.result(20)
+    assert small.size == (1000, 750)
+    assert np.abs(np.asarray(small, float) - np.asarray(whole.resize(small.size), float)).mean() < 3

@@ -1,4 +1,4 @@
-"""LitServe with the tower, the backend and the decoding of Closedloop: what remains is how it serves."""
+"""LitServe with the tower, the backend and the decoding of Closedloop: what remains is how it serves, and where."""
 
 import io
 import sys
@@ -16,7 +16,7 @@ class Tower(litserve.LitAPI):
     """One picture a request, up to eight in a pass."""
 
     def setup(self, device: str) -> None:
-        """Compile what Closedloop compiles."""
+        """Compile for all cores: one process does one pass at a time."""
         core = openvino.Core()
         self.requests = {}
         for count in SHAPES:

@@ -27,6 +27,7 @@ from closedloop.models.backends import AUTO, INT8, REFERENCE, Tower, agreement
 from closedloop.models.encoder import Encoder
 from closedloop.models.spec import Spec
 
+MEASURED = "in lanes"  # how backends are timed: what was timed in another way is not compared with
 LENGTH = 0.01  # that a unit vector's may be off
 SPEC, SEEN = "spec.json", "seen.npz"
 
@@ -40,7 +41,7 @@ class Trial:
     """What became of trying one backend on this machine."""
 
     backend: str
-    pictures_per_second: float | None = None  # at the shape that it is best at
+    pictures_per_second: float | None = None  # of one that is busy
     cosine: float | None = None  # the smallest with the reference, on built-in pictures
     problem: str | None = None  # why it is not used
 
@@ -187,7 +188,7 @@ class Converted:
 
     def _trials_file(self, digest: str) -> Path:
         """Where it lies how fast the backends are: one for each kind of machine, since a cache may be shared."""
-        machine = [processor.name(), processor.cores(), *map(_version, ("openvino", "torch"))]
+        machine = [MEASURED, processor.name(), processor.cores(), *map(_version, ("openvino", "torch"))]
         machine += sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*"))
         return self._folder / digest / f"trials-{hashlib.sha256(json.dumps(machine).encode()).hexdigest()[:16]}.json"
 
@@ -223,8 +224,8 @@ def look_agrees(tower: Tower, own: Path, spec: Spec) -> float:
 def grid_agrees(tower: Tower, own: Path, spec: Spec) -> float:
     """The same of a tower's grids."""
     pixels = agreement.pictures(spec.prepare_grid.size)
-    seen = np.concatenate([tower.grid(one[None]) for one in pixels])
-    return _agrees([seen], own, ("grids",), spec.least_cosine)
+    seen = [np.concatenate([tower.grid(one[None], lane) for one in pixels]) for lane in {False, tower.lanes > 1}]
+    return min(_agrees([one], own, ("grids",), spec.least_cosine) for one in seen)
 
 
 def _agrees(ours: Sequence[np.ndarray], own: Path, names: Sequence[str], least: float) -> float:

@@ -16,6 +16,7 @@ from closedloop.models.preparation import CROP, SQUASH, Preparation
 from closedloop.models.spec import Spec
 from closedloop.models.weights import sha256
 
+TEXTS = 64  # read at once: thousands would take gigabytes
 Words = Callable[[Sequence[str]], np.ndarray]
 _WAYS = {"shortest": CROP, "squash": SQUASH}  # open_clip's names
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR}  # all others are bicubic
@@ -114,7 +115,8 @@ def read(name: str, architecture: str, weights: Path) -> tuple[Spec, Net, Words 
 
     def words(texts: Sequence[str]) -> np.ndarray:
         assert tokenizer is not None
+        parts = [list(texts[start : start + TEXTS]) for start in range(0, len(texts), TEXTS)]
         with torch.inference_mode():
-            return unit(model.encode_text(tokenizer(list(texts)))).numpy()
+            return torch.cat([unit(model.encode_text(tokenizer(part))) for part in parts]).numpy()
 
     return spec, net, words if knows_words else None

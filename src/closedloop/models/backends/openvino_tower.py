@@ -1,7 +1,7 @@
 """Towers that OpenVINO computes on a processor, from files that were converted once. Without torch."""
 
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +38,7 @@ class OpenVinoTower:
         self._read: dict[str, openvino.Model] = {}
         self._compiled: dict[tuple[str, int, bool], openvino.CompiledModel] = {}
         self._compiling = threading.Lock()
-        self._idle: defaultdict[tuple[str, int, bool], list[openvino.InferRequest]] = defaultdict(list)
+        self._idle: defaultdict[tuple[str, int, bool], deque[openvino.InferRequest]] = defaultdict(deque)
         self._together = threading.Lock()  # two passes of all cores at once would be slower than one after the other
         self._beside = ThreadPoolExecutor(self.lanes, thread_name_prefix="lane")
 
@@ -70,12 +70,15 @@ class OpenVinoTower:
             start += count
 
     def _computed(self, way: str, pixels: np.ndarray, lane: bool) -> list[np.ndarray]:
-        key = way, len(pixels), lane
-        with self._compiling:
-            request = self._idle[key].pop() if self._idle[key] else self._model(*key).create_infer_request()
+        idle = self._idle[way, len(pixels), lane]
+        try:
+            request = idle.pop()
+        except IndexError:  # those who have one go on while another use is compiled
+            with self._compiling:
+                request = self._model(way, len(pixels), lane).create_infer_request()
         found = request.infer({0: pixels})
-        said = [found[number].copy() for number in range(len(found))]
-        self._idle[key].append(request)
+        said = [found[number] for number in range(len(found))]
+        idle.append(request)
         return said
 
     def _model(self, way: str, count: int, lane: bool) -> openvino.CompiledModel:
@@ -89,6 +92,7 @@ class OpenVinoTower:
                 "NUM_STREAMS": self.lanes if lane else 1,
                 "INFERENCE_PRECISION_HINT": self._precision(),
                 "INFERENCE_NUM_THREADS": self.lanes,
+                "ENABLE_HYPER_THREADING": True,  # what `cores` counts
                 "ENABLE_CPU_PINNING": not lane,  # a lane that is would wait for who decodes on its core
             }
             self._compiled[way, count, lane] = self._core.compile_model(model, "CPU", how)
