@@ -12,6 +12,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,12 +92,22 @@ def accept(data: bytes) -> Picture:
         raise UploadTooLarge(limit_mb=MAX_BYTES // 10**6)
     with _room_for(data):
         picture = _rgb(data)
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0 if picture.width * picture.height < 1e6 else 2)
-        phash = perceptual_hash(picture)
-    jpeg = buffer.getvalue()
+        width, height = picture.size
+        if width * height > LARGE:  # one after the other takes less memory
+            phash, jpeg = perceptual_hash(picture), _jpeg(picture)
+        else:
+            with ThreadPoolExecutor(1) as beside:
+                hashing = beside.submit(perceptual_hash, picture)
+                jpeg = _jpeg(picture)
+            phash = hashing.result()
     digest = hashlib.sha256(jpeg).hexdigest()
-    return Picture(jpeg, digest[:ID_LENGTH], digest, phash, picture.width, picture.height)
+    return Picture(jpeg, digest[:ID_LENGTH], digest, phash, width, height)
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0 if picture.width * picture.height < 1e6 else 2)
+    return buffer.getvalue()
 
 
 def perceptual_hash(picture: Image.Image) -> str:

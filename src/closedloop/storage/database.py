@@ -109,11 +109,14 @@ def insert_new(
     if not rows:
         return 0
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    new = dialect.insert(table).on_conflict_do_nothing()
+    # SQLAlchemy keeps an INSERT's row count on Postgres only if it is told to.
+    counted = {"preserve_rowcount": True}
+    if len(rows) == 1:  # as values of its own, so that the statement is made once and not for each row
+        return connection.execute(new, dict(rows[0]), execution_options=counted).rowcount
     added = 0
     for start in range(0, len(rows), 500):  # well under SQLite's limit of variables
-        statement = dialect.insert(table).values(rows[start : start + 500]).on_conflict_do_nothing()
-        # SQLAlchemy keeps an INSERT's row count on Postgres only if it is told to.
-        added += connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
+        added += connection.execute(new.values(rows[start : start + 500]), execution_options=counted).rowcount
     return added
 
 
