@@ -38,6 +38,7 @@ class OpenVinoTower:
         self._read: dict[str, openvino.Model] = {}
         self._compiled: dict[tuple[str, int, bool], openvino.CompiledModel] = {}
         self._compiling = threading.Lock()
+        self._setting = threading.Lock()  # two first uses of a model at once were seen to wait for each other for ever
         self._idle: defaultdict[tuple[str, int, bool], deque[openvino.InferRequest]] = defaultdict(deque)
         self._together = threading.Lock()  # two passes of all cores at once would be slower than one after the other
         self._beside = ThreadPoolExecutor(self.lanes, thread_name_prefix="lane")
@@ -76,8 +77,10 @@ class OpenVinoTower:
         except IndexError:  # those who have one go on while another use is compiled
             with self._compiling:
                 request = self._model(way, len(pixels), lane).create_infer_request()
-        found = request.infer({0: pixels})
-        said = [found[number] for number in range(len(found))]
+        with self._setting:
+            request.set_input_tensor(openvino.Tensor(np.ascontiguousarray(pixels)))
+        request.infer()
+        said = [np.array(tensor.data) for tensor in request.output_tensors]
         idle.append(request)
         return said
 
