@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from closedloop.errors import TooLate
-from closedloop.models.backends import ON_PROCESSOR, Tower
+from closedloop.models.backends import ON_PROCESSOR, Tower, fitting
 
 LOOK, GRID = "look", "grid"  # the ways to use a tower: names of its methods
 REMEMBERED = 0.9  # of what was known of the pace, when something was done once more
@@ -180,7 +180,7 @@ class Workers:
                 tower = queue.ready[0].tower if queue.ready else None
                 # Where few wait, each core looks at one after the other: none has several and another one nothing.
                 share = -(-waiting // max(1, tower.lanes - self._looking)) if tower else 0
-                if tower and (len(queue.ready) >= _fitting(tower, share) or not queue.fresh):
+                if tower and (len(queue.ready) >= fitting(tower, share) or not queue.fresh):
                     together = tower.lanes == 1 or (not self._busy and waiting < tower.lanes)
                     if together and self._busy:
                         return None  # when the others have finished
@@ -254,20 +254,15 @@ def _learnt(known: float, took: float) -> float:
     return REMEMBERED * known + (1 - REMEMBERED) * took if known else took
 
 
-def _fitting(tower: Tower, count: int) -> int:
-    """The largest of a tower's shapes that so many pictures fill."""
-    return max(shape for shape in tower.shapes if shape <= count)
-
-
 def _taken(queue: deque[_Picture], most: int) -> list[_Picture]:
     """The first that is still wanted, and others for the same tower, as many as it takes at once, `most` at most."""
     alike: list[_Picture] = []
     others: list[_Picture] = []
-    while queue and (not alike or len(alike) < _fitting(alike[0].tower, most)):
+    while queue and (not alike or len(alike) < fitting(alike[0].tower, most)):
         one = queue.popleft()
         if one.is_wanted():
             same = not alike or (one.tower is alike[0].tower and one.way == alike[0].way)
             (alike if same else others).append(one)
-    count = _fitting(alike[0].tower, len(alike)) if alike else 0
+    count = fitting(alike[0].tower, len(alike)) if alike else 0
     queue.extendleft(reversed(alike[count:] + others))
     return [one for one in alike[:count] if one.seen.set_running_or_notify_cancel()]

@@ -45,3 +45,8 @@ class Tower(Protocol):
 def most(tower: Tower) -> int:
     """How many pictures keep a tower fully busy."""
     return tower.lanes * tower.shapes[-1]
+
+
+def fitting(tower: Tower, count: int) -> int:
+    """The largest of a tower's shapes that so many pictures, 1 or more, fill."""
+    return max(shape for shape in tower.shapes if shape <= count)

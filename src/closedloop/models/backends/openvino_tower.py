@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from closedloop.models.backends import BF16, FP32, INT8
+from closedloop.models.backends import BF16, FP32, INT8, fitting
 from closedloop.processor import cores
 
 LOOK, GRID = "look.xml", "grid.xml"
@@ -66,7 +66,7 @@ class OpenVinoTower:
         """As many at once as a shape has."""
         start = 0
         while start < len(pixels):
-            count = max(shape for shape in self.shapes if shape <= len(pixels) - start)
+            count = fitting(self, len(pixels) - start)
             yield pixels[start : start + count]
             start += count
 
